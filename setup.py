@@ -39,12 +39,16 @@ CORE = [
     "psutil",
 ]
 
-TEST = [
+DEMO = [
     *CORE,
+    "scipion-app",
+]
+
+TEST = [
+    *DEMO,
     "pytest",
     "ruff",
     "mypy",
-    "scipion-app",
     "scipion-em-imod",
 ]
 
@@ -74,7 +78,7 @@ setup(
     python_requires=">=3.8",
     packages=find_packages(include=["cryoden_core*", "cryoden_scipion*"]),
     install_requires=PLUGIN,
-    extras_require={"core": CORE, "test": TEST, "bench": BENCH},
+    extras_require={"core": CORE, "demo": DEMO, "test": TEST, "bench": BENCH},
     package_data={"cryoden_scipion": ["protocols.conf", "icon.png", "templates/*"]},
     entry_points={
         "pyworkflow.plugin": ["cryoden_scipion = cryoden_scipion"],

@@ -1,0 +1,447 @@
+"""Volumes in and out of MRC files, memory-mapped and by slabs.
+
+The format is that of Cheng et al. (2015), J. Struct. Biol. 192, 146 (MRC2014), with mode 12 (float16) and IMOD's sign
+flag for bytes; the header's layout is taken from the ``mrcfile`` library.  Reading is permissive: old files without
+the ``MAP`` word or with a wrong machine stamp, image stacks (space group 0) and extended headers are all accepted.
+
+Columns, rows and sections are taken as x, y and z whatever the header's axis words say, extended headers are skipped
+and never written, and integers are returned as they are stored (no scaling is undone).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+
+import numpy as np
+from mrcfile.dtypes import HEADER_DTYPE
+
+from .jobs import JobError
+
+HEADER_BYTES = 1024
+#: Half of the range of an int8 map, in standard deviations about the mean.
+INT8_RANGE_SD = 6.0
+SLAB_BYTES = 64 * 2**20
+
+_READABLE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_UNREADABLE = {
+    3: "complex values (a transform)",
+    4: "complex values (a transform)",
+    16: "RGB colours",
+    101: "4-bit values",
+}
+_WRITTEN = {"float32": (2, "<f4"), "float16": (12, "<f2"), "int8": (0, "i1")}
+_LARGEST_FLOAT16 = 65504.0
+#: Below this standard deviation float16 loses digits, since its smallest normal number is 6.1e-5.
+_SMALLEST_FLOAT16_SD = 1e-3
+_IMOD_STAMP = 1146047817
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+
+
+@dataclass(frozen=True)
+class MrcHeader:
+    """What the header of an MRC file says.
+
+    ``shape`` is (z, y, x); ``voxel_size`` is in angstrom along x (0 when the header has none); ``origin`` is (x, y, z)
+    in angstrom; ``nstart`` is the first column, row and section (x, y, z) in voxels; ``ispg`` is the space group;
+    ``dtype`` and ``data_offset`` (bytes) say how and where the values are stored.
+    """
+
+    shape: Tuple[int, int, int]
+    mode: int
+    voxel_size: float
+    origin: Tuple[float, float, float]
+    nstart: Tuple[int, int, int]
+    ispg: int
+    dtype: Optional[np.dtype]
+    data_offset: int
+
+
+@dataclass(frozen=True)
+class VolumeStatistics:
+    """Extremes, mean and standard deviation of a volume."""
+
+    minimum: float
+    maximum: float
+    mean: float
+    sd: float
+
+
+def read_header(path: str) -> MrcHeader:
+    """Read the header of an MRC file.
+
+    Raises
+    ------
+    JobError
+        When the file cannot be read or is not an MRC file.
+    """
+    path = os.fspath(path)
+    try:
+        with open(path, "rb") as stream:
+            raw = stream.read(HEADER_BYTES)
+    except OSError as error:
+        raise JobError("cannot read %s: %s." % (path, _reason(error))) from error
+    if raw.startswith(_COMPRESSED):
+        raise JobError("%s is compressed; decompress it first." % path)
+    header = _parse(raw) if len(raw) == HEADER_BYTES else None
+    if header is None:
+        raise JobError("%s is not an MRC file." % path)
+    mode = int(header["mode"])
+    order = header["mode"].dtype.byteorder
+    return MrcHeader(
+        shape=(int(header["nz"]), int(header["ny"]), int(header["nx"])),
+        mode=mode,
+        voxel_size=_voxel_size(header),
+        origin=_finite_origin(header),
+        nstart=(int(header["nxstart"]), int(header["nystart"]), int(header["nzstart"])),
+        ispg=int(header["ispg"]),
+        dtype=_dtype(header, mode, order),
+        data_offset=HEADER_BYTES + max(0, int(header["nsymbt"])),
+    )
+
+
+def open_volume(path: str) -> np.memmap:
+    """Memory-map the volume of an MRC file, read-only.
+
+    Returns
+    -------
+    np.memmap
+        (z, y, x), in the file's own number format and byte order: convert each piece with
+        ``np.asarray(piece, np.float32)``.
+
+    Raises
+    ------
+    JobError
+        When the file is missing, no MRC file, truncated, a stack of volumes, a single image, complex or RGB.
+    """
+    path = os.fspath(path)
+    header = read_header(path)
+    if header.mode in _UNREADABLE:
+        raise JobError("%s holds %s, not densities (MRC mode %d)." % (path, _UNREADABLE[header.mode], header.mode))
+    if 401 <= header.ispg <= 630:
+        raise JobError(
+            "%s is a stack of volumes (space group %d); give one file for each volume." % (path, header.ispg)
+        )
+    if header.shape[0] == 1 or header.dtype is None:
+        raise JobError("%s is a single image of %d x %d pixels, not a volume." % (path, *header.shape[:0:-1]))
+    wanted = header.data_offset + math.prod(header.shape) * header.dtype.itemsize
+    found = os.path.getsize(path)
+    if found < wanted:
+        raise JobError("%s is truncated: its header announces %d bytes and it has %d." % (path, wanted, found))
+    try:
+        return np.memmap(path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=header.shape)
+    except OSError as error:
+        raise JobError("cannot read %s: %s." % (path, _reason(error))) from error
+
+
+def read_volume(path: str) -> np.ndarray:
+    """Read a whole volume as float32 (z, y, x); raises as :func:`open_volume` does."""
+    return np.array(open_volume(path), dtype=np.float32, order="C", subok=False)
+
+
+def slabs(volume: Any, slab_bytes: int = SLAB_BYTES) -> Iterator[slice]:
+    """Slices of whole sections, each of at most ``slab_bytes`` bytes as float32 (one section at least)."""
+    sections = max(1, slab_bytes // max(1, 4 * math.prod(volume.shape[1:])))
+    for first in range(0, volume.shape[0], sections):
+        yield slice(first, min(first + sections, volume.shape[0]))
+
+
+def volume_statistics(volume: Any) -> VolumeStatistics:
+    """Statistics of a (z, y, x) array, computed by slabs; NaN when a value is not finite."""
+    count, mean, squares = 0, 0.0, 0.0
+    minimum, maximum = math.inf, -math.inf
+    for slab in slabs(volume):
+        values = np.asarray(volume[slab], dtype=np.float32)
+        low, high = float(values.min()), float(values.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return VolumeStatistics(math.nan, math.nan, math.nan, math.nan)
+        minimum, maximum = min(minimum, low), max(maximum, high)
+        # Chan et al. (1983): partial means and sums of squares join without loss of digits.
+        slab_mean = float(values.mean(dtype=np.float64))
+        slab_squares = float(values.var(dtype=np.float64)) * values.size
+        shift = slab_mean - mean
+        total = count + values.size
+        squares += slab_squares + shift * shift * count * values.size / total
+        mean += shift * values.size / total
+        count = total
+    return VolumeStatistics(minimum, maximum, mean, math.sqrt(squares / count))
+
+
+def check_finite_and_varying(volume: Union[str, os.PathLike, np.ndarray], name: str = "") -> VolumeStatistics:
+    """Refuse a volume with NaN or infinite values, or of one single value; it is read by slabs.
+
+    Parameters
+    ----------
+    volume
+        A path or a (z, y, x) array.
+    name
+        How the message calls it; empty takes the path.
+
+    Raises
+    ------
+    JobError
+        With one sentence.
+    """
+    if isinstance(volume, (str, os.PathLike)):
+        name = name or os.fspath(volume)
+        volume = open_volume(os.fspath(volume))
+    name = name or "the volume"
+    found = volume_statistics(volume)
+    if math.isnan(found.mean):
+        raise JobError("%s holds NaN or infinite values; repair it before denoising." % name)
+    if found.minimum == found.maximum:
+        raise JobError("%s is constant: every voxel is %g." % (name, found.minimum))
+    return found
+
+
+def check_writable(path: str) -> None:
+    """Refuse, before the work begins, an output that could not be written; its folder is made if need be.
+
+    Raises
+    ------
+    JobError
+        When the folder cannot be made or written to, or the name is that of a folder.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        raise JobError("cannot write %s: it is a folder." % path)
+    probe = _temporary(path, "probe")
+    with _as_job_error(path):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with open(probe, "wb"):
+            pass
+        os.remove(probe)
+
+
+def write_volume(
+    path: str,
+    data: Any,
+    voxel_size: float = 0.0,
+    origin: Tuple[float, float, float] = (0.0, 0.0, 0.0),
+    mode: str = "float32",
+) -> None:
+    """Write a volume, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        File to write; one that exists is replaced.
+    data
+        (z, y, x) array or memory-map; it is read by slabs.
+    voxel_size, origin
+        In angstrom; the origin is (x, y, z).
+    mode
+        ``float32``; ``float16`` (MRC mode 12, refused when the values do not fit it); or ``int8``, in which mean - 6 sd
+        to mean + 6 sd becomes -127 to 127, values beyond are clipped, and a label in the header gives the scale.
+
+    Raises
+    ------
+    JobError
+        When the disk is full, the folder cannot be written to, or the values are not finite or do not fit.
+    """
+    path = os.fspath(path)
+    if data.ndim != 3:
+        raise ValueError("a volume has three dimensions, not %d" % data.ndim)
+    check_writable(path)
+    found = volume_statistics(data)
+    partial = _temporary(path, "part")
+    with _removed_on_failure(partial), _as_job_error(path):
+        _write_converted(partial, path, data, found, voxel_size, origin, mode)
+        os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def create_volume(
+    path: str,
+    shape: Tuple[int, int, int],
+    voxel_size: float = 0.0,
+    origin: Tuple[float, float, float] = (0.0, 0.0, 0.0),
+    mode: str = "float32",
+) -> Iterator[np.memmap]:
+    """A disk-backed float32 volume of zeros, to be filled in any order, that becomes ``path`` when the block ends.
+
+    Its space is reserved first, so a full disk is a sentence at the start and not a crash in the middle.  When the
+    block ends with an exception nothing is left behind.  Parameters and errors are those of :func:`write_volume`.
+
+    Yields
+    ------
+    np.memmap
+        ``shape`` (z, y, x), float32.
+    """
+    path = os.fspath(path)
+    check_writable(path)
+    scratch, partial = _temporary(path, "scratch"), _temporary(path, "part")
+    with _removed_on_failure(scratch, partial):
+        with _as_job_error(path):
+            _reserve(scratch, HEADER_BYTES + 4 * math.prod(shape))
+            volume = np.memmap(scratch, dtype="<f4", mode="r+", offset=HEADER_BYTES, shape=tuple(shape))
+        yield volume
+        with _as_job_error(path):
+            volume.flush()
+            found = volume_statistics(volume)
+            if mode == "float32":
+                _refuse_unfit(path, found, mode)
+                with open(scratch, "r+b") as stream:
+                    stream.write(_header(volume.shape, found, voxel_size, origin, mode))
+                    _flush(stream)
+                os.replace(scratch, path)
+            else:
+                _write_converted(partial, path, volume, found, voxel_size, origin, mode)
+                os.replace(partial, path)
+                os.remove(scratch)
+
+
+def _write_converted(
+    partial: str,
+    path: str,
+    data: Any,
+    found: VolumeStatistics,
+    voxel_size: float,
+    origin: Tuple[float, float, float],
+    mode: str,
+) -> None:
+    _refuse_unfit(path, found, mode)
+    dtype = np.dtype(_WRITTEN[mode][1])
+    scale = found.sd * INT8_RANGE_SD / 127 or 1.0
+    with open(partial, "wb") as stream:
+        stream.write(bytes(HEADER_BYTES))
+        for slab in slabs(data):
+            values = np.asarray(data[slab], dtype=np.float32)
+            if mode == "int8":
+                values = np.clip(np.rint((values - found.mean) / scale), -127, 127)
+            stream.write(np.ascontiguousarray(values, dtype=dtype).data)
+        stream.flush()
+        # The header describes what is stored, which rounding and clipping have changed.
+        stored = found
+        if mode != "float32":
+            stored = volume_statistics(
+                np.memmap(partial, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=tuple(data.shape))
+            )
+        labels = ["int8: density = %.7g + %.7g * value" % (found.mean, scale)] if mode == "int8" else []
+        header = _header(data.shape, stored, voxel_size, origin, mode, labels)
+        stream.seek(0)
+        stream.write(header)
+        _flush(stream)
+
+
+def _refuse_unfit(path: str, found: VolumeStatistics, mode: str) -> None:
+    if mode not in _WRITTEN:
+        raise JobError("an MRC file is written as one of %s, not %r." % (", ".join(_WRITTEN), mode))
+    if math.isnan(found.mean):
+        raise JobError("%s was not written: the volume holds NaN or infinite values." % path)
+    too_large = max(abs(found.minimum), abs(found.maximum)) > _LARGEST_FLOAT16
+    if mode == "float16" and (too_large or 0 < found.sd < _SMALLEST_FLOAT16_SD):
+        raise JobError(
+            "%s was not written: values from %g to %g do not fit float16; choose float32."
+            % (path, found.minimum, found.maximum)
+        )
+
+
+def _header(
+    shape: Tuple[int, ...],
+    found: VolumeStatistics,
+    voxel_size: float,
+    origin: Tuple[float, float, float],
+    mode: str,
+    labels: Optional[List[str]] = None,
+) -> bytes:
+    header = np.zeros((), dtype=HEADER_DTYPE.newbyteorder("<"))
+    depth, height, width = shape
+    cell = (width * voxel_size, height * voxel_size, depth * voxel_size)
+    values: Dict[str, Any] = {
+        "nx": width, "ny": height, "nz": depth, "mode": _WRITTEN[mode][0], "mx": width, "my": height, "mz": depth,
+        "cella": cell, "cellb": (90.0, 90.0, 90.0), "mapc": 1, "mapr": 2, "maps": 3,
+        "dmin": found.minimum, "dmax": found.maximum, "dmean": found.mean, "rms": found.sd,
+        "ispg": 1, "nversion": 20141, "origin": tuple(origin), "map": b"MAP ", "machst": (0x44, 0x44, 0, 0),
+    }  # fmt: skip
+    for name, value in values.items():
+        header[name] = value
+    labels = ["Written by CryoDen", *(labels or [])]
+    header["nlabl"] = len(labels)
+    for position, label in enumerate(labels):
+        header["label"][position] = label.encode("ascii")[:80]
+    return header.tobytes()
+
+
+def _parse(raw: bytes) -> Optional[np.ndarray]:
+    """The header in the byte order in which it makes sense, or None when it does in neither."""
+    for order in "<>":
+        header = np.frombuffer(raw, dtype=HEADER_DTYPE.newbyteorder(order))[0]
+        sizes = [int(header[name]) for name in ("nx", "ny", "nz")]
+        known = int(header["mode"]) in _READABLE or int(header["mode"]) in _UNREADABLE
+        # The mode word decides the order: a stamp can be wrong, but no mode reads as a mode with its bytes swapped,
+        # save mode 0, where the sizes decide.
+        if known and min(sizes) > 0 and max(sizes) < 2**22:
+            return header
+    return None
+
+
+def _dtype(header: np.ndarray, mode: int, order: str) -> Optional[np.dtype]:
+    if mode not in _READABLE:
+        return None
+    kind = np.dtype(_READABLE[mode])
+    if mode == 0:
+        stamp, flags = np.frombuffer(header["extra2"].tobytes()[40:48], dtype="<i4" if order in "<=|" else ">i4")
+        if stamp == _IMOD_STAMP and not flags & 1:
+            kind = np.dtype("u1")
+    return kind.newbyteorder("<" if order in "<=|" else ">")
+
+
+def _voxel_size(header: np.ndarray) -> float:
+    samples, length = int(header["mx"]), float(header["cella"]["x"])
+    if samples <= 0 or not math.isfinite(length) or length <= 0:
+        return 0.0
+    # The cell is float32: 7 digits are all there are, and 10.52 should read as 10.52.
+    return float("%.7g" % (length / samples))
+
+
+def _finite_origin(header: np.ndarray) -> Tuple[float, float, float]:
+    values = [float(header["origin"][axis]) for axis in "xyz"]
+    x, y, z = (value if math.isfinite(value) else 0.0 for value in values)
+    return x, y, z
+
+
+def _temporary(path: str, kind: str) -> str:
+    return "%s.%s%d" % (path, kind, os.getpid())
+
+
+def _reserve(path: str, size: int) -> None:
+    """A file of zeros whose blocks exist: a write into a mapped hole of a full disk would kill the process."""
+    with open(path, "wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, size)
+
+
+def _flush(stream: Any) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+@contextlib.contextmanager
+def _as_job_error(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = "no space left on the disk to write %s; free some or choose another folder." % path
+        else:
+            message = "cannot write %s: %s." % (path, _reason(error))
+        raise JobError(message) from error
+
+
+@contextlib.contextmanager
+def _removed_on_failure(*paths: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for path in paths:
+            if os.path.exists(path):
+                os.remove(path)
+        raise

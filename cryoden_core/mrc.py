@@ -1,7 +1,7 @@
 """Volumes in and out of MRC files, memory-mapped and by slabs.
 
 The format is that of Cheng et al. (2015), J. Struct. Biol. 192, 146 (MRC2014), with mode 12 (float16) and IMOD's sign
-flag for bytes; the header's layout is taken from the ``mrcfile`` library.  Reading is permissive: old files without
+flag for bytes; headers are read and made in :mod:`cryoden_core.mrc_header`.  Reading is permissive: old files without
 the ``MAP`` word or with a wrong machine stamp, image stacks (space group 0) and extended headers are all accepted.
 
 Columns, rows and sections are taken as x, y and z whatever the header's axis words say, extended headers are skipped
@@ -15,50 +15,26 @@ import errno
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Iterator, Tuple, Union
 
 import numpy as np
-from mrcfile.dtypes import HEADER_DTYPE
 
 from .jobs import JobError
+from .mrc_header import HEADER_BYTES, UNREADABLE_MODES, MrcHeader, header_bytes, read_header, reason
 
-HEADER_BYTES = 1024
+__all__ = [
+    "MrcHeader", "VolumeStatistics", "check_finite_and_varying", "check_writable", "create_volume", "open_volume",
+    "read_header", "read_volume", "slabs", "volume_statistics", "write_volume",
+]  # fmt: skip
+
 #: Half of the range of an int8 map, in standard deviations about the mean.
 INT8_RANGE_SD = 6.0
 SLAB_BYTES = 64 * 2**20
 
-_READABLE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_UNREADABLE = {
-    3: "complex values (a transform)",
-    4: "complex values (a transform)",
-    16: "RGB colours",
-    101: "4-bit values",
-}
 _WRITTEN = {"float32": (2, "<f4"), "float16": (12, "<f2"), "int8": (0, "i1")}
 _LARGEST_FLOAT16 = 65504.0
 #: Below this standard deviation float16 loses digits, since its smallest normal number is 6.1e-5.
 _SMALLEST_FLOAT16_SD = 1e-3
-_IMOD_STAMP = 1146047817
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-
-
-@dataclass(frozen=True)
-class MrcHeader:
-    """What the header of an MRC file says.
-
-    ``shape`` is (z, y, x); ``voxel_size`` is in angstrom along x (0 when the header has none); ``origin`` is (x, y, z)
-    in angstrom; ``nstart`` is the first column, row and section (x, y, z) in voxels; ``ispg`` is the space group;
-    ``dtype`` and ``data_offset`` (bytes) say how and where the values are stored.
-    """
-
-    shape: Tuple[int, int, int]
-    mode: int
-    voxel_size: float
-    origin: Tuple[float, float, float]
-    nstart: Tuple[int, int, int]
-    ispg: int
-    dtype: Optional[np.dtype]
-    data_offset: int
 
 
 @dataclass(frozen=True)
@@ -69,39 +45,6 @@ class VolumeStatistics:
     maximum: float
     mean: float
     sd: float
-
-
-def read_header(path: str) -> MrcHeader:
-    """Read the header of an MRC file.
-
-    Raises
-    ------
-    JobError
-        When the file cannot be read or is not an MRC file.
-    """
-    path = os.fspath(path)
-    try:
-        with open(path, "rb") as stream:
-            raw = stream.read(HEADER_BYTES)
-    except OSError as error:
-        raise JobError("cannot read %s: %s." % (path, _reason(error))) from error
-    if raw.startswith(_COMPRESSED):
-        raise JobError("%s is compressed; decompress it first." % path)
-    header = _parse(raw) if len(raw) == HEADER_BYTES else None
-    if header is None:
-        raise JobError("%s is not an MRC file." % path)
-    mode = int(header["mode"])
-    order = header["mode"].dtype.byteorder
-    return MrcHeader(
-        shape=(int(header["nz"]), int(header["ny"]), int(header["nx"])),
-        mode=mode,
-        voxel_size=_voxel_size(header),
-        origin=_finite_origin(header),
-        nstart=(int(header["nxstart"]), int(header["nystart"]), int(header["nzstart"])),
-        ispg=int(header["ispg"]),
-        dtype=_dtype(header, mode, order),
-        data_offset=HEADER_BYTES + max(0, int(header["nsymbt"])),
-    )
 
 
 def open_volume(path: str) -> np.memmap:
@@ -120,8 +63,8 @@ def open_volume(path: str) -> np.memmap:
     """
     path = os.fspath(path)
     header = read_header(path)
-    if header.mode in _UNREADABLE:
-        raise JobError("%s holds %s, not densities (MRC mode %d)." % (path, _UNREADABLE[header.mode], header.mode))
+    if header.mode in UNREADABLE_MODES:
+        raise JobError("%s holds %s, not densities (MRC mode %d)." % (path, UNREADABLE_MODES[header.mode], header.mode))
     if 401 <= header.ispg <= 630:
         raise JobError(
             "%s is a stack of volumes (space group %d); give one file for each volume." % (path, header.ispg)
@@ -135,7 +78,7 @@ def open_volume(path: str) -> np.memmap:
     try:
         return np.memmap(path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=header.shape)
     except OSError as error:
-        raise JobError("cannot read %s: %s." % (path, _reason(error))) from error
+        raise JobError("cannot read %s: %s." % (path, reason(error))) from error
 
 
 def read_volume(path: str) -> np.ndarray:
@@ -286,7 +229,7 @@ def create_volume(
             if mode == "float32":
                 _refuse_unfit(path, found, mode)
                 with open(scratch, "r+b") as stream:
-                    stream.write(_header(volume.shape, found, voxel_size, origin, mode))
+                    stream.write(header_bytes(volume.shape, found, voxel_size, origin, _WRITTEN[mode][0]))
                     _flush(stream)
                 os.replace(scratch, path)
             else:
@@ -322,7 +265,7 @@ def _write_converted(
                 np.memmap(partial, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=tuple(data.shape))
             )
         labels = ["int8: density = %.7g + %.7g * value" % (found.mean, scale)] if mode == "int8" else []
-        header = _header(data.shape, stored, voxel_size, origin, mode, labels)
+        header = header_bytes(data.shape, stored, voxel_size, origin, _WRITTEN[mode][0], labels)
         stream.seek(0)
         stream.write(header)
         _flush(stream)
@@ -341,70 +284,6 @@ def _refuse_unfit(path: str, found: VolumeStatistics, mode: str) -> None:
         )
 
 
-def _header(
-    shape: Tuple[int, ...],
-    found: VolumeStatistics,
-    voxel_size: float,
-    origin: Tuple[float, float, float],
-    mode: str,
-    labels: Optional[List[str]] = None,
-) -> bytes:
-    header = np.zeros((), dtype=HEADER_DTYPE.newbyteorder("<"))
-    depth, height, width = shape
-    cell = (width * voxel_size, height * voxel_size, depth * voxel_size)
-    values: Dict[str, Any] = {
-        "nx": width, "ny": height, "nz": depth, "mode": _WRITTEN[mode][0], "mx": width, "my": height, "mz": depth,
-        "cella": cell, "cellb": (90.0, 90.0, 90.0), "mapc": 1, "mapr": 2, "maps": 3,
-        "dmin": found.minimum, "dmax": found.maximum, "dmean": found.mean, "rms": found.sd,
-        "ispg": 1, "nversion": 20141, "origin": tuple(origin), "map": b"MAP ", "machst": (0x44, 0x44, 0, 0),
-    }  # fmt: skip
-    for name, value in values.items():
-        header[name] = value
-    labels = ["Written by CryoDen", *(labels or [])]
-    header["nlabl"] = len(labels)
-    for position, label in enumerate(labels):
-        header["label"][position] = label.encode("ascii")[:80]
-    return header.tobytes()
-
-
-def _parse(raw: bytes) -> Optional[np.ndarray]:
-    """The header in the byte order in which it makes sense, or None when it does in neither."""
-    for order in "<>":
-        header = np.frombuffer(raw, dtype=HEADER_DTYPE.newbyteorder(order))[0]
-        sizes = [int(header[name]) for name in ("nx", "ny", "nz")]
-        known = int(header["mode"]) in _READABLE or int(header["mode"]) in _UNREADABLE
-        # The mode word decides the order: a stamp can be wrong, but no mode reads as a mode with its bytes swapped,
-        # save mode 0, where the sizes decide.
-        if known and min(sizes) > 0 and max(sizes) < 2**22:
-            return header
-    return None
-
-
-def _dtype(header: np.ndarray, mode: int, order: str) -> Optional[np.dtype]:
-    if mode not in _READABLE:
-        return None
-    kind = np.dtype(_READABLE[mode])
-    if mode == 0:
-        stamp, flags = np.frombuffer(header["extra2"].tobytes()[40:48], dtype="<i4" if order in "<=|" else ">i4")
-        if stamp == _IMOD_STAMP and not flags & 1:
-            kind = np.dtype("u1")
-    return kind.newbyteorder("<" if order in "<=|" else ">")
-
-
-def _voxel_size(header: np.ndarray) -> float:
-    samples, length = int(header["mx"]), float(header["cella"]["x"])
-    if samples <= 0 or not math.isfinite(length) or length <= 0:
-        return 0.0
-    # The cell is float32: 7 digits are all there are, and 10.52 should read as 10.52.
-    return float("%.7g" % (length / samples))
-
-
-def _finite_origin(header: np.ndarray) -> Tuple[float, float, float]:
-    values = [float(header["origin"][axis]) for axis in "xyz"]
-    x, y, z = (value if math.isfinite(value) else 0.0 for value in values)
-    return x, y, z
-
-
 def _temporary(path: str, kind: str) -> str:
     return "%s.%s%d" % (path, kind, os.getpid())
 
@@ -420,10 +299,6 @@ def _flush(stream: Any) -> None:
     os.fsync(stream.fileno())
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
 @contextlib.contextmanager
 def _as_job_error(path: str) -> Iterator[None]:
     try:
@@ -432,7 +307,7 @@ def _as_job_error(path: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message = "no space left on the disk to write %s; free some or choose another folder." % path
         else:
-            message = "cannot write %s: %s." % (path, _reason(error))
+            message = "cannot write %s: %s." % (path, reason(error))
         raise JobError(message) from error
 
 

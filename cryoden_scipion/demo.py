@@ -182,8 +182,8 @@ def _run_workflow(folder: str, tomogram: str, voxel_size: float, preset: str, st
 
     print("Denoising it with NMSG, preset %s.  The missing wedge is not restored by this method." % preset)
     denoising = project.newProtocol(ProtCryodenNmsgDenoise, **_denoising_parameters(preset, steps))
-    denoising.inputTomograms.set(importing)
-    denoising.inputTomograms.setExtended("Tomograms")
+    denoising.inputSetOfTomograms.set(importing)
+    denoising.inputSetOfTomograms.setExtended("Tomograms")
     _launch(project, denoising)
     return _results(folder, project.path, denoising)
 

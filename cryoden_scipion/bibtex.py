@@ -1,0 +1,28 @@
+"""
+@article{Yang2024,
+    author = {Yang, Zhidong and Zang, Dawei and Li, Hongjia and Zhang, Zhao and Zhang, Fa and Han, Renmin},
+    title = {Self-supervised noise modeling and sparsity guided electron tomography volumetric image denoising},
+    journal = {Ultramicroscopy},
+    volume = {255},
+    pages = {113860},
+    year = {2024},
+    doi = {10.1016/j.ultramic.2023.113860},
+    url = {https://doi.org/10.1016/j.ultramic.2023.113860}
+}
+
+@inproceedings{Yang2021,
+    author = {Yang, Zhidong and Zhang, Fa and Han, Renmin},
+    title = {Self-supervised cryo-electron tomography volumetric image restoration from single noisy volume with sparsity constraint},
+    booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+    pages = {4056--4065},
+    year = {2021}
+}
+
+@article{Pang2021,
+    author = {Pang, Tongyao and Zheng, Huan and Quan, Yuhui and Ji, Hui},
+    title = {Recorrupted-to-Recorrupted: Unsupervised deep learning for image denoising},
+    journal = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+    pages = {2043--2052},
+    year = {2021}
+}
+"""  # noqa: E501

@@ -1,0 +1,55 @@
+"""How long a run will take and how much memory it needs, roughly, before it starts.
+
+Only sizes, the preset and the kind of device are looked at.  The figures are good to a factor of three: enough to
+tell minutes from days.
+"""
+
+from typing import NamedTuple, Sequence
+
+#: Training steps of the presets, and the cost of one of their steps relative to one of 'default'.
+STEPS = {"fast": 150, "default": 1500, "best": 6000, "paper": 4000}
+STEP_COST = {"fast": 0.3, "default": 1.0, "best": 2.0, "paper": 12.0}
+
+#: Seconds for a training step of 'default' and for applying the network to a million voxels.
+SECONDS_PER_STEP = {"cpu": 1.5, "gpu": 0.04}
+SECONDS_PER_MEGAVOXEL = {"cpu": 4.0, "gpu": 0.1}
+
+#: Memory of the program and a training step, and bytes per voxel of the volumes that are open at once.
+BASE_GIGABYTES = 2.0
+BYTES_PER_VOXEL = 12.0
+
+
+class Estimate(NamedTuple):
+    """Duration of the whole run and memory of one job."""
+
+    seconds: float
+    gigabytes: float
+
+
+def estimate_nmsg(
+    voxels: Sequence[int], preset: str, steps: int, trainings: int, on_gpu: bool, concurrent: int, volumes: int
+) -> Estimate:
+    """What NMSG will cost.
+
+    Parameters
+    ----------
+    voxels
+        Number of voxels of each tomogram.
+    preset, steps
+        As in the job; 0 steps are those of the preset.
+    trainings
+        How many networks are trained.
+    on_gpu
+        Whether it runs on a GPU.
+    concurrent
+        How many tomograms are processed at the same time.
+    volumes
+        How many volumes are denoised for each tomogram: 1, or 3 with both halves.
+    """
+    device = "gpu" if on_gpu else "cpu"
+    training = (steps or STEPS[preset]) * STEP_COST[preset] * SECONDS_PER_STEP[device] * trainings
+    applying = sum(voxels) / 1e6 * SECONDS_PER_MEGAVOXEL[device] * volumes
+    # On a CPU the jobs that run at the same time share its cores.
+    shared = concurrent if on_gpu else 1
+    memory = BASE_GIGABYTES + max(voxels, default=0) * BYTES_PER_VOXEL / 1e9
+    return Estimate((training + applying) / max(1, shared), memory)

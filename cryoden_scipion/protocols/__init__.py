@@ -1,0 +1,5 @@
+"""Protocols of CryoDen."""
+
+from .protocol_nmsg_denoise import ProtCryodenNmsgDenoise
+
+__all__ = ["ProtCryodenNmsgDenoise"]

@@ -7,7 +7,9 @@
 #   make bench                       say how the figures in benchmarks/RESULTS.md are made again
 #   make clean                       remove .venv and what was built; demo/ is kept
 #
-# Variables: PYTHON=/path/to/python3.11, PIP_ARGS="options for pip install", PYTEST_ARGS="options for pytest".
+# Variables: PYTHON=/path/to/python3.11 (which one .venv is made with), PIP_ARGS="options for pip install",
+# DEMO_ARGS="options for the demonstration" (see .venv/bin/python docs/demo.py --help),
+# PYTEST_ARGS="options for pytest".
 
 TOMO ?=
 VOXEL ?=
@@ -31,12 +33,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: demo test lint bench clean
+# Paths go to the shell as variables, so that blanks in them do no harm.
+export TOMO VOXEL
+
+.PHONY: demo tomogram-is-there test lint bench clean
 .SILENT:
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/demo.$(PLACE)
-	$(RUN) -m cryoden_scipion.demo $(if $(TOMO),--tomogram "$(TOMO)") $(if $(VOXEL),--voxel-size "$(VOXEL)") $(DEMO_ARGS)
+demo: tomogram-is-there $(VENV)/demo.$(PLACE)
+	$(RUN) docs/demo.py $${TOMO:+--tomogram "$$TOMO"} $${VOXEL:+--voxel-size "$$VOXEL"} $(DEMO_ARGS)
+
+tomogram-is-there:
+	case "$$TOMO" in ''|'~'*) ;; *) \
+		if [ ! -f "$$TOMO" ]; then echo "ERROR: there is no file $$TOMO." >&2; exit 2; fi ;; esac
 
 test: $(VENV)/test.$(PLACE)
 	echo "Running all tests; this takes some minutes."

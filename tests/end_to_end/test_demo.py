@@ -14,10 +14,12 @@ import pytest
 from cryoden_core.jobs import EXIT_BAD_INPUT
 from tests.end_to_end.volumes import noisy_volume, write_mrc
 
+DEMO = Path(__file__).resolve().parents[2] / "docs" / "demo.py"
+
 
 def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run it as the Makefile does, in a process of its own because Scipion configures itself from the environment."""
-    command = [sys.executable, "-m", "cryoden_scipion.demo", "--folder", str(folder), *arguments]
+    command = [sys.executable, str(DEMO), "--folder", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 

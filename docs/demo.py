@@ -2,7 +2,8 @@
 
 The project is made without the graphical interface, by the same calls that the interface makes, and can be opened in
 it afterwards.  Without a tomogram of one's own a synthetic one is made.  Everything is written below one folder; a
-second demonstration adds its runs to the same project.  It needs the extra ``demo`` (the core and scipion-app).
+second demonstration adds its runs to the same project.  It needs the extra ``demo`` (the core and scipion-app), and it
+is a script outside the plugin's package because Scipion reads its environment when the package is first imported.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class DemoError(Exception):
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run the demonstration; returns the exit code."""
     given = _parser().parse_args(arguments)
+    sys.stdout.reconfigure(line_buffering=True)  # in a pipe too, what the programs print must not overtake our lines
     start = time.monotonic()
     folder = os.path.abspath(given.folder)
     try:
@@ -57,7 +59,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cryoden_scipion.demo", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python docs/demo.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("--tomogram", default="", help="tomogram to denoise (MRC); without it one is made")
     parser.add_argument("--voxel-size", type=float, default=0.0, help="angstrom; needed when the header has none")
     parser.add_argument("--folder", default="demo", help="where everything is written")
@@ -125,7 +127,7 @@ def _scipion_variables(folder: str) -> Dict[str, str]:
 def _prepare_scipion(folder: str) -> None:
     """Set the variables for this process and write Scipion's configuration, once."""
     variables = _scipion_variables(folder)
-    for name in [name for name in os.environ if name.startswith("SCIPION_")]:
+    for name in [name for name in os.environ if name.startswith(("SCIPION_", "CRYODEN_"))]:
         del os.environ[name]
     os.environ.update(variables)
     # Protocols are started as "python3 ..." found on PATH.
@@ -146,7 +148,9 @@ def _write_opener(folder: str) -> str:
     lines = ["#!/bin/sh", "# Opens the project of the demonstration in Scipion's graphical interface."]
     lines += ["export %s=%s" % (name, shlex.quote(value)) for name, value in _scipion_variables(folder).items()]
     lines += [
+        "unset PYTHONPATH PYTHONHOME",
         'export PATH=%s:"$PATH"' % shlex.quote(os.path.dirname(sys.executable)),
+        "python -c 'import tkinter' || { echo 'Install tkinter first (Debian and Ubuntu: python3-tk).'; exit 1; }",
         "exec python -m scipion project %s" % PROJECT,
     ]
     with open(path, "w", encoding="utf-8") as stream:
@@ -185,7 +189,7 @@ def _run_workflow(folder: str, tomogram: str, voxel_size: float, preset: str, st
     denoising.inputSetOfTomograms.set(importing)
     denoising.inputSetOfTomograms.setExtended("Tomograms")
     _launch(project, denoising)
-    return _results(folder, project.path, denoising)
+    return _results(folder, project, denoising)
 
 
 def _denoising_parameters(preset: str, steps: int) -> Dict[str, Any]:
@@ -213,7 +217,7 @@ def _launch(project: Any, protocol: Any) -> None:
     with _progress_lines(os.path.join(project.path, "Runs")):
         project.launchProtocol(protocol, wait=True)
     if protocol.isFailed():
-        raise DemoError("%s failed: %s" % (protocol.getObjLabel(), _reason(project, protocol)))
+        raise DemoError(_reason(project, protocol))
 
 
 def _reason(project: Any, protocol: Any) -> str:
@@ -222,7 +226,8 @@ def _reason(project: Any, protocol: Any) -> str:
         message = read_progress(path).get("message")
         if message:
             return message
-    return "%s (log: %s)" % (protocol.getErrorMessage(), os.path.join(project.path, protocol.getStdoutLog()))
+    said = re.sub(r"\x1b\[\d*m", "", str(protocol.getErrorMessage())).rstrip(".")
+    return "%s; the log is %s." % (said, os.path.join(project.path, protocol.getStdoutLog()))
 
 
 def _files(project_path: str, protocol: Any, name: str) -> List[str]:
@@ -264,17 +269,17 @@ def _progress_line(progress: Dict[str, Any]) -> str:
     return line
 
 
-def _results(folder: str, project_path: str, denoising: Any) -> Dict[str, str]:
+def _results(folder: str, project: Any, denoising: Any) -> Dict[str, str]:
     """The files that a person wants to look at; the picture is copied out of the project."""
     output = getattr(denoising, "Tomograms", None)
     if output is None:
-        raise DemoError("no denoised tomogram was made; the log is %s." % denoising.getStdoutLog())
-    tomogram = os.path.join(project_path, output.getFirstItem().getFileName())
+        raise DemoError("no denoised tomogram was made: %s" % _reason(project, denoising))
+    tomogram = os.path.join(project.path, output.getFirstItem().getFileName())
     results = {"denoised tomogram": tomogram}
-    pictures = _files(project_path, denoising, os.path.basename(RunFolder("").report))
+    pictures = _files(project.path, denoising, os.path.basename(RunFolder("").report))
     if pictures:
         results["picture"] = shutil.copy(pictures[-1], os.path.join(folder, "report.png"))
-    results["Scipion project"] = project_path
+    results["Scipion project"] = project.path
     return results
 
 

@@ -23,8 +23,8 @@ from .jobs import JobError
 from .mrc_header import HEADER_BYTES, UNREADABLE_MODES, MrcHeader, header_bytes, read_header, reason
 
 __all__ = [
-    "MrcHeader", "VolumeStatistics", "check_finite_and_varying", "check_writable", "create_volume", "open_volume",
-    "read_header", "read_volume", "slabs", "volume_statistics", "write_volume",
+    "MrcHeader", "VolumeStatistics", "check_finite_and_varying", "check_writable", "create_volume", "errors_of_writing",
+    "open_volume",    "read_header", "read_volume", "slabs", "volume_statistics", "write_volume",
 ]  # fmt: skip
 
 #: Half of the range of an int8 map, in standard deviations about the mean.
@@ -153,7 +153,7 @@ def check_writable(path: str) -> None:
     if os.path.isdir(path):
         raise JobError("cannot write %s: it is a folder." % path)
     probe = _temporary(path, "probe")
-    with _as_job_error(path):
+    with errors_of_writing(path):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with open(probe, "wb"):
             pass
@@ -192,7 +192,7 @@ def write_volume(
     check_writable(path)
     found = volume_statistics(data)
     partial = _temporary(path, "part")
-    with _removed_on_failure(partial), _as_job_error(path):
+    with _removed_on_failure(partial), errors_of_writing(path):
         _write_converted(partial, path, data, found, voxel_size, origin, mode)
         os.replace(partial, path)
 
@@ -219,11 +219,11 @@ def create_volume(
     check_writable(path)
     scratch, partial = _temporary(path, "scratch"), _temporary(path, "part")
     with _removed_on_failure(scratch, partial):
-        with _as_job_error(path):
+        with errors_of_writing(path):
             _reserve(scratch, HEADER_BYTES + 4 * math.prod(shape))
             volume = np.memmap(scratch, dtype="<f4", mode="r+", offset=HEADER_BYTES, shape=tuple(shape))
         yield volume
-        with _as_job_error(path):
+        with errors_of_writing(path):
             volume.flush()
             found = volume_statistics(volume)
             if mode == "float32":
@@ -300,7 +300,8 @@ def _flush(stream: Any) -> None:
 
 
 @contextlib.contextmanager
-def _as_job_error(path: str) -> Iterator[None]:
+def errors_of_writing(path: str) -> Iterator[None]:
+    """Turn what the operating system refuses while ``path`` is written into one sentence (:class:`JobError`)."""
     try:
         yield
     except OSError as error:

@@ -1,0 +1,295 @@
+"""Pictures of a run: slices before, after and their difference, the loss, power spectra and Fourier shell correlation.
+
+Each function returns a matplotlib ``Figure`` that belongs to no window, so that the same picture can be saved, shown
+by the Scipion viewer or put in the documentation.  Matplotlib is loaded when a picture is asked for.  Volumes may be
+memory-maps of any size: only their three central slices and a central block are read.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+
+from .fourier import radial_power_spectrum
+from .mrc import errors_of_writing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Curve = Tuple[np.ndarray, np.ndarray]
+Metrics = Mapping[str, List[float]]
+
+#: Edge of the central block from which spectra are taken, voxels.
+SPECTRUM_BLOCK = 128
+#: Colours that remain apart for colour-blind readers (Okabe and Ito).
+BEFORE, AFTER, REMOVED, OTHERS = "#0072B2", "#D55E00", "#999999", ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+#: A side view is drawn at least this share of the slice's width, however thin the volume.
+_THINNEST = 0.07
+
+
+def write_report(
+    path: str,
+    before: np.ndarray,
+    after: np.ndarray,
+    voxel_size: float = 0.0,
+    metrics: Optional[Metrics] = None,
+    title: str = "",
+    halves: Optional[Mapping[str, Curve]] = None,
+) -> None:
+    """Write the picture of a run, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        PNG file.
+    before, after
+        (z, y, x), arrays or memory-maps.
+    voxel_size
+        Angstrom; 0 leaves axes in voxels.
+    metrics
+        Columns of ``metrics.csv`` as :func:`cryoden_core.progress.read_metrics` gives them.
+    title
+        Above the picture.
+    halves
+        Fourier shell correlation of the halves: name of the curve ("before", "after") to (frequency in cycles per
+        voxel, correlation).
+
+    Raises
+    ------
+    JobError
+        When the file cannot be written.
+    """
+    plots = ["spectrum"]
+    plots = (["loss"] if _loss_columns(metrics or {}) else []) + plots + (["fsc"] if halves else [])
+    slices_height = 12.6 / 3 * _height_share(before.shape) + 0.6
+    figure = _new_figure(13.0, slices_height + 3.9)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[slices_height, 3.6])
+    if title:
+        figure.suptitle(title, fontsize=13)
+    _draw_slices(top, before, after, voxel_size)
+    for axes, plot in zip(np.atleast_1d(bottom.subplots(1, len(plots))), plots):
+        if plot == "loss":
+            _draw_loss(axes, metrics or {})
+        elif plot == "spectrum":
+            _draw_spectrum(axes, before, after, voxel_size)
+        else:
+            _draw_fsc(axes, halves or {}, voxel_size)
+    save_figure(figure, path)
+
+
+def slices_figure(before: np.ndarray, after: np.ndarray, voxel_size: float = 0.0) -> Figure:
+    """Central slices of two volumes (z, y, x) and of their difference, all with one contrast."""
+    figure = _new_figure(13.0, 12.6 / 3 * _height_share(before.shape) + 0.6)
+    _draw_slices(figure, before, after, voxel_size)
+    return figure
+
+
+def loss_figure(metrics: Metrics) -> Figure:
+    """Losses over training steps, from the columns of ``metrics.csv``; a note when there are none."""
+    figure = _new_figure(6.0, 4.0)
+    _draw_loss(figure.subplots(), metrics)
+    return figure
+
+
+def spectrum_figure(before: np.ndarray, after: np.ndarray, voxel_size: float = 0.0) -> Figure:
+    """Radial power spectra of two volumes (z, y, x) and of what was removed, from a central block."""
+    figure = _new_figure(6.0, 4.0)
+    _draw_spectrum(figure.subplots(), before, after, voxel_size)
+    return figure
+
+
+def fsc_figure(curves: Mapping[str, Curve], voxel_size: float = 0.0) -> Figure:
+    """Fourier shell correlations by name, each (frequency in cycles per voxel, correlation)."""
+    figure = _new_figure(6.0, 4.0)
+    _draw_fsc(figure.subplots(), curves, voxel_size)
+    return figure
+
+
+def save_figure(figure: Figure, path: str) -> None:
+    """Write a figure as PNG under a temporary name, then rename it."""
+    path = os.fspath(path)
+    temporary = "%s.tmp%d" % (path, os.getpid())
+    try:
+        with errors_of_writing(path):
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            figure.savefig(temporary, format="png", dpi=110)
+            os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def central_slices(volume: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The central xy (y, x), xz (z, x) and yz (y, z) slices of a volume (z, y, x), float32."""
+    z, y, x = (size // 2 for size in volume.shape)
+    xy, xz, yz = (np.array(part, dtype=np.float32) for part in (volume[z], volume[:, y], volume[:, :, x]))
+    return xy, xz, np.ascontiguousarray(yz.T)
+
+
+def central_block(volume: np.ndarray, edge: int = SPECTRUM_BLOCK) -> np.ndarray:
+    """The central block of at most ``edge`` voxels a side, float32."""
+    cut = tuple(slice((size - min(size, edge)) // 2, (size + min(size, edge)) // 2) for size in volume.shape)
+    return np.array(volume[cut], dtype=np.float32)
+
+
+def common_contrast(before: List[np.ndarray], after: List[np.ndarray]) -> Tuple[float, float]:
+    """Black and white for both volumes: 99 % of what is after and 90 % of what is before lie between them.
+
+    The range of a noisy volume alone would leave the restored one grey on grey.
+    """
+    noisy, clean = (np.concatenate([part.ravel() for part in parts]) for parts in (before, after))
+    low = min(np.percentile(noisy, 5), np.percentile(clean, 0.5))
+    high = max(np.percentile(noisy, 95), np.percentile(clean, 99.5))
+    if not high > low:
+        low, high = low - 0.5, low + 0.5
+    return float(low), float(high)
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _side_shares(shape: Tuple[int, ...]) -> Tuple[float, float]:
+    """Height of the xy slice and thickness of the side views, with the slice's width as 1."""
+    depth, height, width = shape
+    return height / width, max(_THINNEST, depth / width)
+
+
+def _height_share(shape: Tuple[int, ...]) -> float:
+    """Height over width of one volume's block of views, kept within what a page shows."""
+    height, thickness = _side_shares(shape)
+    return min(1.6, max(0.25, (height + thickness) / (1 + thickness)))
+
+
+def _draw_slices(parent: Any, before: np.ndarray, after: np.ndarray, voxel_size: float) -> None:
+    """Three blocks side by side; in each the xy slice, xz below it and yz to its right, axes shared."""
+    old, new = central_slices(before), central_slices(after)
+    removed = [one - other for one, other in zip(old, new)]
+    low, high = common_contrast(list(old), list(new))
+    half = (high - low) / 2
+    height, thickness = _side_shares(before.shape)
+    blocks = parent.subfigures(1, 3)
+    named = (("before", old, low, high), ("after", new, low, high), ("before - after", removed, -half, half))
+    for block, (name, slices, black, white) in zip(blocks, named):
+        axes = block.subplots(
+            2, 2, gridspec_kw={"width_ratios": [1, thickness], "height_ratios": [height, thickness], "hspace": 0.02,
+                               "wspace": 0.02},
+        )  # fmt: skip
+        axes[1, 1].set_axis_off()
+        for axis, image, label in zip((axes[0, 0], axes[1, 0], axes[0, 1]), slices, ("xy", "xz", "yz")):
+            thin = min(image.shape) < _THINNEST * max(image.shape) and label != "xy"
+            axis.imshow(image, cmap="gray", vmin=black, vmax=white, origin="lower", aspect="auto" if thin else "equal")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.text(
+                0.02, 0.98, label, transform=axis.transAxes, va="top", ha="left", fontsize=8, color="white",
+                bbox={"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5},
+            )  # fmt: skip
+        axes[0, 0].set_title(name, fontsize=11)
+        _draw_scale_bar(axes[0, 0], before.shape[2], voxel_size)
+
+
+def _draw_scale_bar(axis: Any, width: int, voxel_size: float) -> None:
+    """A bar of a round length, about a quarter of the slice."""
+    unit, size = ("nm", voxel_size / 10) if voxel_size > 0 else ("voxels", 1.0)
+    target = 0.25 * width * size
+    power = 10.0 ** math.floor(math.log10(target))
+    length = max(step * power for step in (1, 2, 5) if step * power <= target * 1.0001)
+    first, middle = 0.04 * width, 0.04 * width + 0.5 * length / size
+    axis.plot([first, first + length / size], [0.04 * width] * 2, color="white", linewidth=3, solid_capstyle="butt")
+    axis.text(
+        middle, 0.055 * width, "%g %s" % (length, unit), color="white", fontsize=8, ha="center", va="bottom",
+        bbox={"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.0},
+    )  # fmt: skip
+
+
+def _loss_columns(metrics: Metrics) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+    """Step and value of each column whose name speaks of a loss, without the empty cells."""
+    columns = {}
+    for name, values in metrics.items():
+        if "loss" not in name.lower():
+            continue
+        value = np.asarray(values, dtype=np.float64)
+        step = np.asarray(metrics.get("step", np.arange(value.size)), dtype=np.float64)
+        known = np.isfinite(value) & np.isfinite(step)
+        if known.sum() > 1:
+            columns[name] = (step[known], value[known])
+    return columns
+
+
+def _draw_loss(axes: Any, metrics: Metrics) -> None:
+    columns = _loss_columns(metrics)
+    axes.set_title("Training", fontsize=11)
+    if not columns:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no training in this run", ha="center", va="center", transform=axes.transAxes)
+        return
+    colours = (AFTER, BEFORE, *OTHERS)
+    for number, (name, (step, value)) in enumerate(columns.items()):
+        colour = colours[number % len(colours)]
+        window = max(1, value.size // 40)
+        axes.plot(step, value, color=colour, linewidth=0.7, alpha=0.3 if window > 1 else 1.0)
+        smooth = np.convolve(value, np.ones(window) / window, mode="valid")
+        axes.plot(step[window - 1 :], smooth, color=colour, linewidth=1.6, label=name.replace("_", " "))
+    everything = np.concatenate([value for _, value in columns.values()])
+    if everything.min() > 0 and everything.max() > 5 * everything.min():
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    _finish(axes)
+
+
+def _draw_spectrum(axes: Any, before: np.ndarray, after: np.ndarray, voxel_size: float) -> None:
+    old, new = central_block(before), central_block(after)
+    for name, block, colour in (("before", old, BEFORE), ("after", new, AFTER), ("before - after", old - new, REMOVED)):
+        frequency, power = radial_power_spectrum(block, edge_taper=0.1)
+        shown = power > 0
+        axes.semilogy(frequency[shown] / (voxel_size or 1.0), power[shown], color=colour, linewidth=1.6, label=name)
+    axes.set_title("Power spectrum", fontsize=11)
+    axes.set_ylabel("power")
+    _frequency_axis(axes, voxel_size)
+    _finish(axes)
+
+
+def _draw_fsc(axes: Any, curves: Mapping[str, Curve], voxel_size: float) -> None:
+    colours = {"before": BEFORE, "after": AFTER}
+    others = iter(OTHERS * (1 + len(curves)))
+    for threshold in (0.5, 0.143):
+        axes.axhline(threshold, color="black", linewidth=0.7, linestyle="--", alpha=0.6)
+        axes.text(0.995, threshold, "%g" % threshold, transform=axes.get_yaxis_transform(), ha="right", va="bottom",
+                  fontsize=8, alpha=0.7)  # fmt: skip
+    for name, (frequency, curve) in curves.items():
+        colour = colours.get(name) or next(others)
+        axes.plot(np.asarray(frequency) / (voxel_size or 1.0), curve, color=colour, linewidth=1.6, label=name)
+    axes.set_ylim(min(-0.05, axes.get_ylim()[0]), 1.05)
+    axes.set_title("Agreement of the halves", fontsize=11)
+    axes.set_ylabel("Fourier shell correlation")
+    _frequency_axis(axes, voxel_size)
+    _finish(axes)
+
+
+def _frequency_axis(axes: Any, voxel_size: float) -> None:
+    """Frequencies from 0 to Nyquist, labelled with the lengths they stand for when the voxel size is known."""
+    axes.set_xlim(0, 0.5 / (voxel_size or 1.0))
+    if voxel_size > 0:
+        ticks = np.linspace(0.1, 0.5, 5) / voxel_size
+        axes.set_xticks(ticks)
+        axes.set_xticklabels(["1/%.3g" % (1 / tick) for tick in ticks])
+        axes.set_xlabel("spatial frequency (1/Å)")
+    else:
+        axes.set_xlabel("spatial frequency (cycles per voxel)")
+
+
+def _finish(axes: Any) -> None:
+    axes.grid(True, linewidth=0.4, alpha=0.5)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)

@@ -168,7 +168,12 @@ def weighted_back_projection(
         When numbers of views and angles differ, a size or frequency is out of range, or a pixel is not finite.
     """
     angles = np.atleast_1d(np.asarray(tilt_angles_degrees, dtype=np.float64))
-    _check(projections, angles, thickness, width, radial_cutoff, radial_falloff)
+    check_projections(projections, angles, thickness, width)
+    if not (0 < radial_cutoff <= 0.5 and 0 <= radial_falloff <= 1):
+        raise JobError(
+            f"radial cutoff {radial_cutoff:g} must be above 0 and at most 0.5 cycles/pixel "
+            f"and the fall-off {radial_falloff:g} from 0 to 1."
+        )
     views, height, detector = projections.shape
     geometry = TiltGeometry(
         angles, (thickness, height, width or detector), detector, angle_offset_degrees, tilt_axis_shift, x_shift,
@@ -185,20 +190,24 @@ def weighted_back_projection(
     return out
 
 
-def _check(
-    projections: np.ndarray, angles: np.ndarray, thickness: int, width: int | None, cutoff: float, falloff: float
-) -> None:
+def check_projections(projections: np.ndarray, angles: np.ndarray, thickness: int, width: int | None) -> None:
+    """Refuse, with a :class:`JobError`, views without their angles and sizes that are not positive."""
     if projections.ndim != 3:
         raise JobError(f"a tilt series has three dimensions (views, y, x), not {projections.ndim}.")
     if len(angles) != len(projections):
         raise JobError(f"the tilt series has {len(projections)} views but there are {len(angles)} tilt angles.")
     if thickness < 1 or (width is not None and width < 1):
         raise JobError(f"thickness {thickness} and width {width} must be at least 1 voxel.")
-    if not (0 < cutoff <= 0.5 and 0 <= falloff <= 1):
-        raise JobError(
-            f"radial cutoff {cutoff:g} must be above 0 and at most 0.5 cycles/pixel "
-            f"and the fall-off {falloff:g} from 0 to 1."
-        )
+
+
+def finite_block(projections: np.ndarray, sections: slice) -> torch.Tensor:
+    """Some y sections of all views as a float32 tensor; a :class:`JobError` names a view with NaN or infinity."""
+    # A copy: the caller's array may be read-only or a memory-map in the file's number format.
+    block = np.array(projections[:, sections], dtype=np.float32, order="C", subok=False)
+    if not np.isfinite(block.sum(dtype=np.float64)):
+        bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
+        raise JobError(f"view {bad[0] + 1} of the tilt series holds pixels that are not numbers (NaN or inf).")
+    return torch.from_numpy(block)
 
 
 def _filtered_sections(
@@ -209,12 +218,7 @@ def _filtered_sections(
     scale = torch.from_numpy(weights.astype(np.float32)).to(device)[:, None, None]
     pieces = []
     for start in range(0, projections.shape[1], step):
-        block = np.ascontiguousarray(projections[:, start : start + step], dtype=np.float32)
-        lines = torch.from_numpy(block).to(device)
-        if not torch.isfinite(lines.sum()):
-            bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
-            if bad.size:
-                raise JobError(f"view {bad[0] + 1} of the tilt series holds pixels that are not numbers (NaN or inf).")
+        lines = finite_block(projections, slice(start, start + step)).to(device)
         lines = filter_projections(lines, cutoff, falloff) * scale
         pieces.append(lines.transpose(1, 2).reshape(-1, lines.shape[1]).contiguous())
     return pieces

@@ -26,8 +26,11 @@ Metrics = Mapping[str, List[float]]
 SPECTRUM_BLOCK = 128
 #: Colours that remain apart for colour-blind readers (Okabe and Ito).
 BEFORE, AFTER, REMOVED, OTHERS = "#0072B2", "#D55E00", "#999999", ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-#: A side view is drawn at least this share of the slice's width, however thin the volume.
+#: A side view is drawn at least this share of the slice's longer side, however thin the volume.
 _THINNEST = 0.07
+#: Inches: width of a block of views, its greatest height, space around, between views, and for its name.
+_COLUMN, _TALLEST, _MARGIN, _GAP, _CAPTION = 4.2, 6.5, 0.12, 0.05, 0.3
+_LABEL_BOX = {"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5}
 
 
 def write_report(
@@ -62,28 +65,28 @@ def write_report(
     JobError
         When the file cannot be written.
     """
-    plots = ["spectrum"]
-    plots = (["loss"] if _loss_columns(metrics or {}) else []) + plots + (["fsc"] if halves else [])
-    slices_height = 12.6 / 3 * _height_share(before.shape) + 0.6
-    figure = _new_figure(13.0, slices_height + 3.9)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[slices_height, 3.6])
+    width, height = slices_size(before.shape)
+    heading = 0.45 if title else 0.1
+    figure = _new_figure(width, heading + height + 3.6)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[heading + height, 3.6])
     if title:
-        figure.suptitle(title, fontsize=13)
-    _draw_slices(top, before, after, voxel_size)
-    for axes, plot in zip(np.atleast_1d(bottom.subplots(1, len(plots))), plots):
-        if plot == "loss":
-            _draw_loss(axes, metrics or {})
-        elif plot == "spectrum":
-            _draw_spectrum(axes, before, after, voxel_size)
-        else:
-            _draw_fsc(axes, halves or {}, voxel_size)
+        top.text(0.5, 1 - 0.5 * heading / (heading + height), title, fontsize=13, ha="center", va="center")
+    _draw_slices(top, (width, heading + height), before, after, voxel_size)
+    trained = bool(_loss_columns(metrics or {}))
+    axes = list(np.atleast_1d(bottom.subplots(1, 1 + trained + bool(halves))))
+    if trained:
+        _draw_loss(axes.pop(0), metrics or {})
+    _draw_spectrum(axes.pop(0), before, after, voxel_size)
+    if halves:
+        _draw_fsc(axes.pop(0), halves, voxel_size)
     save_figure(figure, path)
 
 
 def slices_figure(before: np.ndarray, after: np.ndarray, voxel_size: float = 0.0) -> Figure:
     """Central slices of two volumes (z, y, x) and of their difference, all with one contrast."""
-    figure = _new_figure(13.0, 12.6 / 3 * _height_share(before.shape) + 0.6)
-    _draw_slices(figure, before, after, voxel_size)
+    size = slices_size(before.shape)
+    figure = _new_figure(*size)
+    _draw_slices(figure, size, before, after, voxel_size)
     return figure
 
 
@@ -157,44 +160,55 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _side_shares(shape: Tuple[int, ...]) -> Tuple[float, float]:
-    """Height of the xy slice and thickness of the side views, with the slice's width as 1."""
+def _block(shape: Tuple[int, ...]) -> Tuple[float, float, float]:
+    """Width and height of the xy slice and thickness of the side views, inches, such that a block fits its column."""
     depth, height, width = shape
-    return height / width, max(_THINNEST, depth / width)
+    thickness = max(_THINNEST * max(width, height), depth)
+    scale = min((_COLUMN - _GAP) / (width + thickness), _TALLEST / (height + thickness))
+    return scale * width, scale * height, scale * thickness
 
 
-def _height_share(shape: Tuple[int, ...]) -> float:
-    """Height over width of one volume's block of views, kept within what a page shows."""
-    height, thickness = _side_shares(shape)
-    return min(1.6, max(0.25, (height + thickness) / (1 + thickness)))
+def slices_size(shape: Tuple[int, ...]) -> Tuple[float, float]:
+    """Width and height in inches of the picture of the slices of volumes of this (z, y, x) shape."""
+    _, height, thickness = _block(shape)
+    return 3 * _COLUMN + 4 * _MARGIN, height + thickness + _GAP + _MARGIN + _CAPTION
 
 
-def _draw_slices(parent: Any, before: np.ndarray, after: np.ndarray, voxel_size: float) -> None:
-    """Three blocks side by side; in each the xy slice, xz below it and yz to its right, axes shared."""
+def _draw_slices(
+    parent: Any, size: Tuple[float, float], before: np.ndarray, after: np.ndarray, voxel_size: float
+) -> None:
+    """Three blocks side by side; in each the xy slice, xz below it and yz to its right, on one scale.
+
+    ``size`` is that of the parent in inches; the blocks stand at its bottom.
+    """
     old, new = central_slices(before), central_slices(after)
-    removed = [one - other for one, other in zip(old, new)]
+    removed = [old[plane] - new[plane] for plane in range(3)]
     low, high = common_contrast(list(old), list(new))
     half = (high - low) / 2
-    height, thickness = _side_shares(before.shape)
-    blocks = parent.subfigures(1, 3)
-    named = (("before", old, low, high), ("after", new, low, high), ("before - after", removed, -half, half))
-    for block, (name, slices, black, white) in zip(blocks, named):
-        axes = block.subplots(
-            2, 2, gridspec_kw={"width_ratios": [1, thickness], "height_ratios": [height, thickness], "hspace": 0.02,
-                               "wspace": 0.02},
-        )  # fmt: skip
-        axes[1, 1].set_axis_off()
-        for axis, image, label in zip((axes[0, 0], axes[1, 0], axes[0, 1]), slices, ("xy", "xz", "yz")):
-            thin = min(image.shape) < _THINNEST * max(image.shape) and label != "xy"
-            axis.imshow(image, cmap="gray", vmin=black, vmax=white, origin="lower", aspect="auto" if thin else "equal")
+    width, height, thickness = _block(before.shape)
+    places = {
+        "xy": (0.0, thickness + _GAP, width, height),
+        "xz": (0.0, 0.0, width, thickness),
+        "yz": (width + _GAP, thickness + _GAP, thickness, height),
+    }
+    blocks = (("before", old, low, high), ("after", new, low, high), ("before - after", removed, -half, half))
+    for number, (name, slices, black, white) in enumerate(blocks):
+        spare = _COLUMN - width - thickness - _GAP
+        corner = _MARGIN + number * (_COLUMN + _MARGIN) + max(0.0, spare / 2)
+        for plane, (label, (left, bottom, wide, tall)) in enumerate(places.items()):
+            axis = parent.add_axes(
+                ((corner + left) / size[0], (_MARGIN + bottom) / size[1], wide / size[0], tall / size[1])
+            )
+            axis.imshow(slices[plane], cmap="gray", vmin=black, vmax=white, origin="lower", aspect="auto")
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.text(
-                0.02, 0.98, label, transform=axis.transAxes, va="top", ha="left", fontsize=8, color="white",
-                bbox={"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5},
+            axis.annotate(
+                label, (0, 1), (3, -3), xycoords="axes fraction", textcoords="offset points", va="top", ha="left",
+                fontsize=8, color="white", bbox=_LABEL_BOX,
             )  # fmt: skip
-        axes[0, 0].set_title(name, fontsize=11)
-        _draw_scale_bar(axes[0, 0], before.shape[2], voxel_size)
+            if label == "xy":
+                axis.set_title(name, fontsize=11)
+                _draw_scale_bar(axis, before.shape[2], voxel_size)
 
 
 def _draw_scale_bar(axis: Any, width: int, voxel_size: float) -> None:
@@ -203,11 +217,12 @@ def _draw_scale_bar(axis: Any, width: int, voxel_size: float) -> None:
     target = 0.25 * width * size
     power = 10.0 ** math.floor(math.log10(target))
     length = max(step * power for step in (1, 2, 5) if step * power <= target * 1.0001)
-    first, middle = 0.04 * width, 0.04 * width + 0.5 * length / size
-    axis.plot([first, first + length / size], [0.04 * width] * 2, color="white", linewidth=3, solid_capstyle="butt")
-    axis.text(
-        middle, 0.055 * width, "%g %s" % (length, unit), color="white", fontsize=8, ha="center", va="bottom",
-        bbox={"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.0},
+    share = length / size / width
+    axis.plot([0.03, 0.03 + share], [0.03, 0.03], color="white", linewidth=3, solid_capstyle="butt",
+              transform=axis.transAxes, scalex=False, scaley=False)  # fmt: skip
+    axis.annotate(
+        "%g %s" % (length, unit), (0.03 + share / 2, 0.03), (0, 5), xycoords="axes fraction",
+        textcoords="offset points", color="white", fontsize=8, ha="center", va="bottom", bbox=_LABEL_BOX,
     )  # fmt: skip
 
 
@@ -253,6 +268,9 @@ def _draw_spectrum(axes: Any, before: np.ndarray, after: np.ndarray, voxel_size:
         frequency, power = radial_power_spectrum(block, edge_taper=0.1)
         shown = power > 0
         axes.semilogy(frequency[shown] / (voxel_size or 1.0), power[shown], color=colour, linewidth=1.6, label=name)
+    # What lies far below is rounding, and would flatten what is to be seen.
+    top = axes.get_ylim()[1]
+    axes.set_ylim(max(axes.get_ylim()[0], 1e-10 * top), top)
     axes.set_title("Power spectrum", fontsize=11)
     axes.set_ylabel("power")
     _frequency_axis(axes, voxel_size)

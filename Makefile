@@ -36,19 +36,28 @@ unexport PYTHONHOME
 # Paths go to the shell as variables, so that blanks in them do no harm.
 export TOMO VOXEL
 
-.PHONY: demo tomogram-is-there test lint bench clean
+# Scipion imports tkinter even where it shows nothing; a Python without it gets a stand-in that draws nothing.
+define WITH_OR_WITHOUT_TKINTER
+if ! $(RUN) -c 'import tkinter' 2>/dev/null; then \
+	echo "This Python has no tkinter; going on without it (Scipion's windows need it: python3-tk on Debian and Ubuntu)."; \
+	export PYTHONPATH="$(CURDIR)/tests/without_tkinter"; fi
+endef
+
+.PHONY: demo tomogram-is-there folder-is-fit test lint bench clean
 .SILENT:
 .DELETE_ON_ERROR:
 
-demo: tomogram-is-there $(VENV)/demo.$(PLACE)
+demo: tomogram-is-there folder-is-fit $(VENV)/demo.$(PLACE)
+	$(WITH_OR_WITHOUT_TKINTER); \
 	$(RUN) docs/demo.py $${TOMO:+--tomogram "$$TOMO"} $${VOXEL:+--voxel-size "$$VOXEL"} $(DEMO_ARGS)
 
 tomogram-is-there:
 	case "$$TOMO" in ''|'~'*) ;; *) \
 		if [ ! -f "$$TOMO" ]; then echo "ERROR: there is no file $$TOMO." >&2; exit 2; fi ;; esac
 
-test: $(VENV)/test.$(PLACE)
+test: folder-is-fit $(VENV)/test.$(PLACE)
 	echo "Running all tests; this takes some minutes."
+	$(WITH_OR_WITHOUT_TKINTER); \
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/test.$(PLACE)
@@ -65,6 +74,10 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	echo "Removed .venv and what was built.  demo/, with its Scipion project, was kept; delete it yourself if you wish."
+
+folder-is-fit:
+	case "$(CURDIR)" in *' '*) \
+		echo "ERROR: Scipion does not run from a folder with blanks in its path ($(CURDIR)): move this one." >&2; exit 2 ;; esac
 
 # The environment itself.
 $(VENV)/made.$(PLACE):

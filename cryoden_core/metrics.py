@@ -12,11 +12,12 @@ Nothing here moves or aligns volumes.
 from __future__ import annotations
 
 import math
-from typing import Dict, Optional, Tuple
+from typing import Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
 from .fourier import FourierBins, half_transform, missing_wedge_mask, radial_power_spectrum, ratio, sections_of
+from .mrc import slabs
 
 Curve = Tuple[np.ndarray, np.ndarray]
 
@@ -53,17 +54,16 @@ def psnr(
     """
     if data_range is None:
         data_range = float(np.max(truth)) - float(np.min(truth))
-    difference = np.asarray(test, dtype=np.float64) - np.asarray(truth, dtype=np.float64)
-    error = float(np.average(difference**2, weights=mask))
-    return math.inf if error == 0 else 10.0 * math.log10(data_range**2 / error)
+    return _decibels(data_range, _mean_square_error(test, truth, mask))
 
 
 def psnr_affine(
     test: np.ndarray, truth: np.ndarray, data_range: Optional[float] = None, mask: Optional[np.ndarray] = None
 ) -> float:
     """:func:`psnr` after the best gain and offset: blind to scale, which a tomogram does not keep anyway."""
-    gain, offset = affine_fit(test, truth, mask)
-    return psnr(gain * np.asarray(test, dtype=np.float64) + offset, truth, data_range, mask)
+    if data_range is None:
+        data_range = float(np.max(truth)) - float(np.min(truth))
+    return _decibels(data_range, _mean_square_error(test, truth, mask, *affine_fit(test, truth, mask)))
 
 
 def psnr_minmax(test: np.ndarray, truth: np.ndarray) -> float:
@@ -71,7 +71,11 @@ def psnr_minmax(test: np.ndarray, truth: np.ndarray) -> float:
 
     It is ruled by two extreme voxels of each volume: for comparison with published figures only.
     """
-    return psnr(_to_unit(test), _to_unit(truth), 1.0)
+    low_test, range_test = _extremes(test)
+    low_truth, range_truth = _extremes(truth)
+    # Both are brought to the truth's own scale, where the error is the same share of the range.
+    gain = range_truth / range_test
+    return _decibels(range_truth, _mean_square_error(test, truth, None, gain, low_truth - gain * low_test))
 
 
 def ssim3d(
@@ -242,25 +246,58 @@ def residual_whiteness(residual: np.ndarray, noise: Optional[np.ndarray] = None,
     return float(np.exp((weight * np.log(np.maximum(power, 1e-30))).sum()) / arithmetic)
 
 
-def _moments(a: np.ndarray, b: np.ndarray, mask: Optional[np.ndarray]) -> Dict[str, float]:
+def _sections(
+    a: np.ndarray, b: np.ndarray, mask: Optional[np.ndarray]
+) -> Iterator[Tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Volumes and weights piece by piece in double precision; no mask weighs 1."""
     if a.shape != b.shape or (mask is not None and mask.shape != a.shape):
         raise ValueError("the volumes (and the mask) must have one shape")
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    mean_a, mean_b = np.average(a, weights=mask), np.average(b, weights=mask)
-    a, b = a - mean_a, b - mean_b
+    for slab in slabs(a):
+        part_a, part_b = np.asarray(a[slab], dtype=np.float64), np.asarray(b[slab], dtype=np.float64)
+        yield part_a, part_b, np.ones_like(part_a) if mask is None else np.asarray(mask[slab], dtype=np.float64)
+
+
+def _moments(a: np.ndarray, b: np.ndarray, mask: Optional[np.ndarray]) -> Dict[str, float]:
+    total = sum_a = sum_b = variance_a = variance_b = covariance = 0.0
+    for part_a, part_b, weight in _sections(a, b, mask):
+        total += float(np.sum(weight))
+        sum_a += float(np.sum(weight * part_a))
+        sum_b += float(np.sum(weight * part_b))
+    if total <= 0:
+        raise ValueError("the mask is empty")
+    mean_a, mean_b = sum_a / total, sum_b / total
+    for part_a, part_b, weight in _sections(a, b, mask):
+        part_a, part_b = part_a - mean_a, part_b - mean_b
+        variance_a += float(np.sum(weight * part_a * part_a))
+        variance_b += float(np.sum(weight * part_b * part_b))
+        covariance += float(np.sum(weight * part_a * part_b))
     return {
-        "mean_a": float(mean_a),
-        "mean_b": float(mean_b),
-        "variance_a": float(np.average(a * a, weights=mask)),
-        "variance_b": float(np.average(b * b, weights=mask)),
-        "covariance": float(np.average(a * b, weights=mask)),
+        "mean_a": mean_a,
+        "mean_b": mean_b,
+        "variance_a": variance_a / total,
+        "variance_b": variance_b / total,
+        "covariance": covariance / total,
     }
 
 
-def _to_unit(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+def _mean_square_error(
+    test: np.ndarray, truth: np.ndarray, mask: Optional[np.ndarray], gain: float = 1.0, offset: float = 0.0
+) -> float:
+    total = squares = 0.0
+    for part, wanted, weight in _sections(test, truth, mask):
+        total += float(np.sum(weight))
+        squares += float(np.sum(weight * (gain * part + offset - wanted) ** 2))
+    return squares / total
+
+
+def _decibels(data_range: float, error: float) -> float:
+    return math.inf if error == 0 else 10.0 * math.log10(data_range**2 / error)
+
+
+def _extremes(values: np.ndarray) -> Tuple[float, float]:
+    """Minimum and range; the range of a constant volume counts as 1."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return low, high - low or 1.0
 
 
 def _transforms(a: np.ndarray, b: np.ndarray, mask: Optional[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:

@@ -135,7 +135,7 @@ def check_finite_and_varying(volume: Union[str, os.PathLike, np.ndarray], name: 
     name = name or "the volume"
     found = volume_statistics(volume)
     if math.isnan(found.mean):
-        raise JobError("%s holds NaN or infinite values; repair it before denoising." % name)
+        raise JobError("%s holds NaN or infinite values; repair it first." % name)
     if found.minimum == found.maximum:
         raise JobError("%s is constant: every voxel is %g." % (name, found.minimum))
     return found
@@ -291,7 +291,14 @@ def _temporary(path: str, kind: str) -> str:
 def _reserve(path: str, size: int) -> None:
     """A file of zeros whose blocks exist: a write into a mapped hole of a full disk would kill the process."""
     with open(path, "wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, size)
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            # This file system cannot reserve: zeros that are written reserve as well.
+            for first in range(0, size, SLAB_BYTES):
+                stream.write(bytes(min(SLAB_BYTES, size - first)))
 
 
 def _flush(stream: Any) -> None:

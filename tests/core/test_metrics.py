@@ -65,6 +65,27 @@ def test_minmax_psnr_is_ruled_by_one_extreme_voxel(truth: np.ndarray) -> None:
     assert metrics.psnr_minmax(test, truth) < 15
 
 
+def test_minmax_psnr_is_that_of_both_volumes_scaled_to_one(truth: np.ndarray) -> None:
+    test = 30 * truth + 4 + noise(29, truth.shape)
+    scaled = [(values - values.min()) / np.ptp(values) for values in (test, truth)]
+    assert metrics.psnr_minmax(test, truth) == pytest.approx(metrics.psnr(*scaled, 1.0), abs=1e-4)
+
+
+def test_figures_of_a_memory_map_by_slabs_equal_those_of_the_array(
+    truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, mask = truth + 0.1 * noise(30, truth.shape), np.abs(noise(31, truth.shape))
+    whole = [metrics.correlation(test, truth, mask), metrics.psnr_affine(test, truth, mask=mask)]
+    monkeypatch.setattr(metrics.slabs, "__defaults__", (5 * 64 * 70 * 4,))
+    parts = [metrics.correlation(test, truth, mask), metrics.psnr_affine(test, truth, mask=mask)]
+    assert parts == pytest.approx(whole, rel=1e-9)
+
+
+def test_an_empty_mask_is_an_error(truth: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        metrics.correlation(truth, truth, np.zeros_like(truth))
+
+
 def test_ssim_equals_scikit_image_with_a_gaussian_window_in_three_dimensions(truth: np.ndarray) -> None:
     test = truth + 0.1 * noise(6, truth.shape)
     expected = structural_similarity(

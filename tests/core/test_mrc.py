@@ -244,6 +244,18 @@ def test_a_full_disk_while_writing_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
+def test_a_file_system_that_cannot_reserve_gets_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(mrc.os, "posix_fallocate", unsupported)
+    monkeypatch.setattr(mrc, "SLAB_BYTES", 1000)
+    with mrc.create_volume(str(tmp_path / "a.mrc"), (3, 20, 30)) as output:
+        assert os.stat(output.filename).st_blocks * 512 >= 1024 + output.nbytes
+        output[1] = 1
+    assert mrc.read_volume(str(tmp_path / "a.mrc")).sum() == 600
+
+
 def test_an_error_of_the_caller_inside_the_block_is_not_taken_for_one_of_writing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), mrc.create_volume(str(tmp_path / "a.mrc"), (2, 3, 4)):
         (tmp_path / "absent").read_text()

@@ -94,9 +94,7 @@ def project(density: np.ndarray, angles: np.ndarray, detector_width: int = 0, de
         return Projector(geometry, device=device).forward(volume).cpu().numpy()
 
 
-def reconstruct(
-    views: np.ndarray, angles: np.ndarray, thickness: int, width: int, device: str = "cpu"
-) -> np.ndarray:
+def reconstruct(views: np.ndarray, angles: np.ndarray, thickness: int, width: int, device: str = "cpu") -> np.ndarray:
     """Weighted back-projection (z, y, x) of views (views, y, u)."""
     from ..tomography.wbp import weighted_back_projection
 

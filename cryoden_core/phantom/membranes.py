@@ -46,9 +46,7 @@ def vesicle(semi_axes: np.ndarray, rotation: np.ndarray, voxel_size: float) -> t
     distance = (scaled - 1) * scaled / np.maximum(gradient, 1e-6)
     # The first-order distance vanishes at the centre, where it would pass for membrane.
     distance[scaled < 0.3] = -np.min(semi_axes)
-    leaflets = sum(
-        np.exp(-0.5 * ((distance - side * LEAFLET_DISTANCE) / LEAFLET_WIDTH) ** 2) for side in (-1.0, 1.0)
-    )
+    leaflets = sum(np.exp(-0.5 * ((distance - side * LEAFLET_DISTANCE) / LEAFLET_WIDTH) ** 2) for side in (-1.0, 1.0))
     membrane = np.abs(distance) <= MEMBRANE_HALF_THICKNESS
     return np.where(membrane, LEAFLET_DENSITY * leaflets, 0).astype(np.float32), membrane
 

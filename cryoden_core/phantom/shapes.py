@@ -92,9 +92,7 @@ def builtin_templates(voxel_size: float) -> list[Template]:
         When a shape vanishes at this voxel size.
     """
     fine = min(voxel_size / 2, 10.0) if voxel_size > 6 else voxel_size
-    return [
-        make_template(name, _sample(solids, fine), fine, voxel_size) for name, solids in sorted(_solids().items())
-    ]
+    return [make_template(name, _sample(solids, fine), fine, voxel_size) for name, solids in sorted(_solids().items())]
 
 
 def _sample(solids: list[Solid], voxel_size: float) -> np.ndarray:

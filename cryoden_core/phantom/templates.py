@@ -30,7 +30,8 @@ class Template:
     name
         Name of the class of particles.
     density
-        Cube of odd edge, (n, n, n) as (z, y, x), float32; solvent 0, mass-weighted mean 1, centre of mass at the central voxel.
+        Cube of odd edge, (n, n, n) as (z, y, x), float32; solvent 0, mass-weighted mean 1, the centre of mass at the
+        central voxel.
     voxel_size
         Angstrom.
     """

@@ -13,6 +13,7 @@ along y, so that memory stays bounded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -94,8 +95,11 @@ def sirt(
     _check(iterations, relaxation, shape, initial, out)
     wide = width
     if cover_every_view:
-        wide = max(width, width_covering_every_view(detector, thickness, angles + angle_offset_degrees))
-        wide += (wide - width) % 2
+        # The shifts put the slab off the detector's centre, so it must reach further on one side; both sides get it.
+        seen = detector + 2 * math.ceil(abs(tilt_axis_shift))
+        depth = thickness + 2 * math.ceil(abs(z_shift))
+        wide = width_covering_every_view(seen, depth, angles + angle_offset_degrees) + 2 * math.ceil(abs(x_shift))
+        wide = max(width, wide + (wide - width) % 2)
     geometry = TiltGeometry(
         angles, (thickness, height, wide), detector, angle_offset_degrees, tilt_axis_shift, x_shift, z_shift
     )

@@ -22,14 +22,11 @@ from scipy.fft import next_fast_len
 from cryoden_core.jobs import JobError
 
 from .geometry import TiltGeometry
-from .projector import back_projection_rows, sections_at_once
+from .projector import back_projection_rows, row_slabs, sections_at_once
 
 #: Weight of the zero frequency in units of the first frequency's; 0.2 removes the constant between IMOD's golden
 #: reconstruction and ours (0.0 and 0.3 leave an offset of 8 and 4 percent of the standard deviation).
 ZERO_FREQUENCY_WEIGHT = 0.2
-
-#: Entries of the sparse matrix built at a time; 8 bytes each, and about 6 times that while it is built.
-MATRIX_ENTRIES_AT_ONCE = 4_000_000
 
 
 def padded_length(width: int) -> int:
@@ -226,10 +223,8 @@ def _filtered_sections(
 
 def _back_project(filtered: list[torch.Tensor], geometry: TiltGeometry, device: torch.device, out: np.ndarray) -> None:
     """Sum the filtered views into ``out``, one slab of z rows after the other."""
-    depth, _, width = geometry.volume_shape
-    slab = max(1, MATRIX_ENTRIES_AT_ONCE // (2 * geometry.views * width))
-    for first in range(0, depth, slab):
-        rows = slice(first, min(first + slab, depth))
+    width = geometry.volume_shape[2]
+    for rows in row_slabs(geometry):
         matrix = back_projection_rows(geometry, rows).to_torch(device)
         start = 0
         for piece in filtered:

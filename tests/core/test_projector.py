@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cryoden_core.jobs import JobError
+from cryoden_core.tomography import projector as projector_module
 from cryoden_core.tomography.geometry import TiltGeometry, width_covering_every_view
 from cryoden_core.tomography.projector import Projector, multiply_sections, project, sections_at_once
 
@@ -105,6 +106,15 @@ def test_any_number_of_sections_goes_through_one_projector():
     assert whole.shape == (len(ANGLES), many.shape[1], 14)
     one_by_one = torch.cat([projector.forward(many[:, i : i + 1]) for i in range(many.shape[1])], dim=1)
     torch.testing.assert_close(whole, one_by_one)
+
+
+def test_matrix_built_by_slabs_equals_the_whole(monkeypatch):
+    geometry, volume = TiltGeometry(ANGLES, (9, 4, 14), 14), torch.rand(9, 4, 14)
+    whole = Projector(geometry)
+    monkeypatch.setattr(projector_module, "MATRIX_ENTRIES_AT_ONCE", 2 * len(ANGLES) * 14 * 2)
+    slabbed = Projector(geometry)
+    torch.testing.assert_close(slabbed.forward(volume), whole.forward(volume))
+    torch.testing.assert_close(slabbed.adjoint(whole.forward(volume)), whole.adjoint(whole.forward(volume)))
 
 
 def test_mixed_precision_does_not_reach_the_projector():

@@ -7,6 +7,7 @@ import pytest
 
 from cryoden_core.jobs import JobError
 from cryoden_core.mrc import read_volume
+from cryoden_core.tomography import projector
 from cryoden_core.tomography.wbp import padded_length, radial_filter, view_weights, weighted_back_projection
 
 
@@ -119,6 +120,20 @@ def test_wider_and_narrower_tomograms_agree_where_they_overlap(golden, tomogram_
     np.testing.assert_allclose(narrow, tomogram_a[16:48, :8, 16:-16], atol=0.01)
 
 
+def test_single_untilted_view_smears_along_the_beam():
+    view = np.random.default_rng(1).standard_normal((1, 5, 32)).astype(np.float32)
+    tomogram = weighted_back_projection(view, [0.0], 6)
+    assert tomogram.shape == (6, 5, 32) and np.ptp(tomogram, axis=0).max() == 0
+
+
+def test_integer_and_read_only_stacks_give_the_float_result():
+    stack = np.random.default_rng(1).integers(0, 1000, (5, 4, 32)).astype(">u2")
+    stack.flags.writeable = False
+    angles = np.linspace(-40, 40, 5)
+    expected = weighted_back_projection(stack.astype(np.float32), angles, 6)
+    np.testing.assert_array_equal(weighted_back_projection(stack, angles, 6), expected)
+
+
 def test_output_can_be_filled_in_place(golden, tmp_path):
     stack, angles = read_volume(golden / "A/TS_A.mrc"), np.loadtxt(golden / "A/TS_A.rawtlt")
     out = np.memmap(tmp_path / "out", dtype=np.float32, shape=(20, 96, 128), mode="w+")
@@ -127,11 +142,9 @@ def test_output_can_be_filled_in_place(golden, tmp_path):
 
 
 def test_slabs_join_without_a_seam(monkeypatch, golden):
-    from cryoden_core.tomography import wbp
-
     stack, angles = read_volume(golden / "A/TS_A.mrc"), np.loadtxt(golden / "A/TS_A.rawtlt")
     whole = weighted_back_projection(stack, angles, 30)
-    monkeypatch.setattr(wbp, "MATRIX_ENTRIES_AT_ONCE", 2 * 41 * 128 * 7)
+    monkeypatch.setattr(projector, "MATRIX_ENTRIES_AT_ONCE", 2 * 41 * 128 * 7)
     np.testing.assert_allclose(weighted_back_projection(stack, angles, 30), whole, atol=1e-6 * np.ptp(whole))
 
 

@@ -13,11 +13,11 @@ import shutil
 import subprocess
 import time
 import traceback
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 from pwem.protocols import EMProtocol
-from pyworkflow.object import Set
-from pyworkflow.protocol import STEPS_PARALLEL, ProtStreamingBase
+from pyworkflow.object import Set as ScipionSet
+from pyworkflow.protocol import STEPS_PARALLEL, ProtStreamingBase, Step
 from pyworkflow.protocol.constants import STATUS_NEW, VOID_GPU
 from pyworkflow.protocol.params import GPU_LIST, USE_GPU, BooleanParam, Form, StringParam
 from pyworkflow.utils import redStr
@@ -34,7 +34,7 @@ from ..convert import ItemFolder, item_folders, output_tomogram, read_json, safe
 
 logger = logging.getLogger(__name__)
 
-#: How long the generator waits between two looks at an input that is still growing.
+#: Time between two looks at an input that is still growing.
 STREAMING_WAIT_SECONDS = 5
 
 #: How long files written on another machine may take to be seen here.
@@ -200,6 +200,12 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self._tomograms: Dict[str, Tomogram] = {}
+        self._inserted: Set[str] = set()
+        self._firstSteps: Optional[List[int]] = None
+        self._outputSteps: List[int] = []
+        self._closingStep: Optional[Step] = None
+        self._inputComplete = False
+        self._lastLook = 0.0
 
     @classmethod
     def worksInStreaming(cls) -> bool:
@@ -212,23 +218,34 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
 
     # --------------------------- INSERT steps functions ----------------------
     def stepsGeneratorStep(self) -> None:
-        """Insert the steps of each tomogram as it arrives, and the closing step when the input is complete."""
-        done = self._registeredIds()
+        """Insert the closing step, which waits for the end of the input, and the steps of what is already there.
+
+        The rest is inserted by :meth:`_stepsCheck` as it arrives. Were it waited for here, this step would hold one
+        of Scipion's threads for as long as the input grows, and with two threads nothing else could ever run.
+        """
+        self._inserted = self._registeredIds()
         self._writeFailures({})  # what failed before is tried again
-        outputs: List[int] = []
-        first: Optional[List[int]] = None
-        while not self._hasFailedStep():
+        index = self._insertFunctionStep(self.closeOutputSetsStep, prerequisites=[], needsGPU=False, wait=True)
+        closing = self._steps[index - 1]
+        self._insertArrived(closing)
+        self._closingStep = closing
+
+    def _insertArrived(self, closing: Step) -> None:
+        """Insert the steps of the tomograms that arrived since the last look."""
+        with self._lock:
             is_open = self._readInput()
-            if first is None:
-                first = self._insertFirstSteps(is_open)
-            if first is not None:
-                for ts_id in [ts_id for ts_id in self._tomograms if ts_id not in done]:
-                    outputs.append(self._insertTomogramSteps(ts_id, first))
-                    done.add(ts_id)
-                if not is_open:
-                    self._insertFunctionStep(self.closeOutputSetsStep, prerequisites=first + outputs, needsGPU=False)
-                    return
-            time.sleep(STREAMING_WAIT_SECONDS)
+            if self._firstSteps is None:
+                self._firstSteps = self._insertFirstSteps(is_open)
+            if self._firstSteps is None:
+                return
+            for ts_id in self._tomograms:
+                if ts_id not in self._inserted:
+                    self._outputSteps.append(self._insertTomogramSteps(ts_id, self._firstSteps))
+                    self._inserted.add(ts_id)
+            if not is_open:
+                closing.addPrerequisites(*self._firstSteps, *self._outputSteps)
+                self._inputComplete = True
+        self._lastLook = time.monotonic()
 
     def _readInput(self) -> bool:
         """Remember the tomograms that are there; returns False when no more will come.
@@ -236,15 +253,13 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         The state is read before the items: were it the other way round, an item that arrives in between would be
         missed for good.
         """
-        with self._lock:
-            tomograms = self.getInputSet()
-            if tomograms.isStreamOpen():
-                tomograms.loadAllProperties()
-            is_open = tomograms.isStreamOpen()
-            for tomogram in tomograms.iterItems():
-                ts_id = tomogram.getTsId()
-                if ts_id not in self._tomograms:
-                    self._tomograms[ts_id] = tomogram.clone()
+        tomograms = self.getInputSet()
+        tomograms.loadAllProperties()
+        is_open = tomograms.isStreamOpen()
+        for tomogram in tomograms.iterItems():
+            ts_id = tomogram.getTsId()
+            if ts_id not in self._tomograms:
+                self._tomograms[ts_id] = tomogram.clone()
         return is_open
 
     def _insertFirstSteps(self, is_open: bool) -> Optional[List[int]]:
@@ -258,20 +273,20 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         return self._insertFunctionStep(self.createOutputStep, ts_id, prerequisites=denoise, needsGPU=False)
 
     def _stepsCheck(self) -> None:
-        """Release GPU steps once they have an id.
+        """Look for new input, and release waiting steps: the GPU steps once they have an id, the closing step last.
 
-        A step that was just inserted has none, and the executor books GPU slots by it: without one the slot is handed
+        A step that was just inserted has no id, and the executor books GPU slots by it: without one the slot is handed
         out but never taken, so that all steps would run at once on the first GPU.  Such steps are therefore inserted
         as waiting, and made runnable here, after the base class has stored them.
         """
+        closing = self._closingStep
+        lookAgain = time.monotonic() - self._lastLook > STREAMING_WAIT_SECONDS
+        if closing is not None and not self._inputComplete and lookAgain:
+            self._insertArrived(closing)
         super()._stepsCheck()
         for step in list(self._steps):
-            if step.isWaiting() and step.hasObjId():
+            if step.isWaiting() and step.hasObjId() and (step is not closing or self._inputComplete):
                 step.setStatus(STATUS_NEW)
-
-    def _hasFailedStep(self) -> bool:
-        """True when a step failed; the executor then waits for the generator, which must not wait for input."""
-        return any(step.isFailed() for step in list(self._steps))
 
     # --------------------------- STEPS functions -----------------------------
     def denoiseItemStep(self, tsId: str) -> None:
@@ -341,7 +356,7 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         output = self._createSetOfTomograms(suffix=suffix)
         output.copyInfo(self.getInputSet())
         output.setIsHeterogeneousSet(False)  # append finds out whether these ones are
-        output.setStreamState(Set.STREAM_OPEN)
+        output.setStreamState(ScipionSet.STREAM_OPEN)
         output.write()  # so that nobody finds the set without its properties
         self._defineOutputs(**{name: output})
         self._defineSourceRelation(self.getInputSet(pointer=True), output)
@@ -379,7 +394,7 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         output = getattr(self, OUTPUT_TOMOGRAMS, None)
         return output.getSize() if output is not None else 0
 
-    def _registeredIds(self) -> set:
+    def _registeredIds(self) -> Set[str]:
         """The tsIds that an earlier run of this protocol already put into the output."""
         output = getattr(self, OUTPUT_TOMOGRAMS, None)
         return set(output.getTSIds()) if output is not None else set()

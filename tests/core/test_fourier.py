@@ -1,9 +1,11 @@
 """Fourier geometry against counting, Parseval's theorem, white noise and simple waves."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from cryoden_core import fourier
+from cryoden_core import fourier, mrc
 
 SHAPES = [(16, 16, 16), (9, 14, 21), (12, 7, 10), (11, 16), (8, 13)]
 
@@ -136,3 +138,29 @@ def test_radial_average_of_the_radius_is_the_radius() -> None:
     shape = (24, 20, 30)
     frequency, average = fourier.radial_average(fourier.frequency_radius(shape), shape)
     np.testing.assert_allclose(average, frequency, atol=0.5 / 30)
+
+
+def missing_over_measured(volume: np.ndarray, measured: np.ndarray, lowest: float, highest: float) -> float:
+    """Mean power outside ``measured`` over that inside, between two frequencies."""
+    values = (volume - volume.mean()) * fourier.edge_window(volume.shape, 0.1)
+    power = np.abs(fourier.half_transform(values)) ** 2
+    radius = fourier.frequency_radius(volume.shape)
+    band = (radius > lowest) & (radius < highest)
+    return float(power[band & ~measured].mean() / power[band & measured].mean())
+
+
+def test_an_imod_tomogram_is_empty_in_its_missing_wedge(test_data: Path) -> None:
+    volume = mrc.read_volume(str(test_data / "imod_golden" / "A" / "rec_A_float32.mrc"))
+    assert missing_over_measured(volume, fourier.missing_wedge_mask(volume.shape, -60, 60), 0.1, 0.3) < 0.06
+    assert missing_over_measured(volume, fourier.missing_wedge_mask(volume.shape, -40, 60), 0.1, 0.3) > 0.2
+
+
+def test_a_view_left_out_by_imod_is_missing_at_its_own_sign_of_angle(test_data: Path) -> None:
+    """Case B lacks the views at -48 and -3 degrees, and has those at +48 and +3."""
+    volume = mrc.read_volume(str(test_data / "imod_golden" / "B" / "rec_B_excluded_float32.mrc"))
+    shape = volume.shape
+    for angle in (3.0, 48.0):
+        absent = fourier.missing_wedge_mask(shape, -angle - 0.5, -angle + 0.5)
+        present = fourier.missing_wedge_mask(shape, angle - 0.5, angle + 0.5)
+        power = [missing_over_measured(volume, ~selected, 0.15, 0.3) for selected in (absent, present)]
+        assert power[0] < 0.6 * power[1]

@@ -25,7 +25,7 @@ SIGNS = ("dark", "bright")
 DEFAULT_VOXEL_SNR = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Views:
     """A tilt series; arrays are (views, y, u) float32, ``full == even + odd`` up to rounding.
 
@@ -38,7 +38,7 @@ class Views:
     noise_free: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Acquisition:
     """What :func:`acquire` makes.
 
@@ -88,7 +88,8 @@ def project(density: np.ndarray, angles: np.ndarray, detector_width: int = 0, de
     from ..tomography.geometry import TiltGeometry
     from ..tomography.projector import Projector
 
-    geometry = TiltGeometry(np.asarray(angles, np.float64), density.shape, detector_width or density.shape[2])
+    depth, height, width = density.shape
+    geometry = TiltGeometry(np.asarray(angles, np.float64), (depth, height, width), detector_width or width)
     with torch.no_grad():
         volume = torch.as_tensor(np.ascontiguousarray(density, np.float32), device=device)
         return Projector(geometry, device=device).forward(volume).cpu().numpy()
@@ -101,7 +102,7 @@ def reconstruct(views: np.ndarray, angles: np.ndarray, thickness: int, width: in
     return np.asarray(weighted_back_projection(views, angles, thickness, width, device=device), np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Expectation:
     """What is recorded on average, and how the noise is distributed over the pixels at unit dose."""
 
@@ -125,10 +126,8 @@ def _expect(
     blurred: np.ndarray, angles: np.ndarray, thickness: int, pixel_size: float, microscope: Microscope, noise: str,
     sign: float,
 ) -> _Expectation:  # fmt: skip
-    passed = np.ones(len(angles))
-    if microscope.thickness_loss:
-        passed = transmission(angles, thickness * pixel_size)
-    passed = passed.astype(np.float32)[:, None, None]
+    share = transmission(angles, thickness * pixel_size) if microscope.thickness_loss else np.ones(len(angles))
+    passed = share.astype(np.float32)[:, None, None]
     if noise == "gaussian":
         return _Expectation(sign * blurred, 1 / np.sqrt(passed), passed, 0.0)
     # Protein is dark on the detector whatever sign is asked for: it scatters electrons away.

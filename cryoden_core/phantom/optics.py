@@ -85,7 +85,7 @@ def contrast_transfer(shape: tuple[int, int], pixel_size: float, defocus: float,
         amplitude_contrast=microscope.amplitude_contrast,
         phase_shift=0.0,
         pixel_size=pixel_size,
-        image_shape=tuple(shape),
+        image_shape=(shape[0], shape[1]),
         rfft=True,
         fftshift=False,
     )
@@ -174,10 +174,10 @@ def blur_views(
     if not microscope.radiation_damage and not np.any(defocus_per_view):
         return projections
     padded = np.pad(projections, [(0, 0), (_PADDING, _PADDING), (_PADDING, _PADDING)])
-    shape = padded.shape[1:]
+    shape = (padded.shape[1], padded.shape[2])
     doses = accumulated_dose(tilt_angles_degrees, microscope.dose_per_view)
     for index in range(views):
-        weight = np.float32(1)
+        weight = np.ones(1, np.float32)
         if defocus_per_view[index]:
             weight = contrast_transfer(shape, pixel_size, float(defocus_per_view[index]), microscope)
         if microscope.radiation_damage:

@@ -30,7 +30,7 @@ _CANDIDATES, _ROUNDS, _ORIENTATIONS = 512, 8, 4
 _PROBES = 48
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Particle:
     """One object of the grand model.
 
@@ -270,7 +270,7 @@ def pack(
     if len(shape) != 3 or min(shape) < 8 or min(particles, vesicles, beads) < 0 or gap < 0:
         raise JobError(f"a phantom needs edges of at least 8 voxels and counts of at least 0, not {tuple(shape)}.")
     random = np.random.default_rng(seed)
-    packer = _Packer(tuple(shape), voxel_size, gap, random)
+    packer = _Packer((shape[0], shape[1], shape[2]), voxel_size, gap, random)
     names = [template.name for template in templates] + ["vesicle", "bead"]
     class_names = {index + 1: name for index, name in enumerate(names)}
     jobs = [(vesicles, "vesicle", len(templates) + 1, _vesicle_maker(packer, vesicle_radius)),

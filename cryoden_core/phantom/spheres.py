@@ -2,23 +2,24 @@
 
 The line integral through a ball is a chord, ``2 sqrt(R^2 - r^2)``, and a hollow sphere is a ball less a smaller one;
 under parallel projection a sphere stays a disc at any tilt.  Projections are therefore formulas, evaluated at several
-points of each pixel and averaged; the volume is sampled with an edge as wide as one voxel.  Phantoms of spheres have
-long served to test reconstruction; they have no texture and no preferred direction.
+points of each pixel and averaged, as the density is in each voxel.  Phantoms of spheres have long served to test
+reconstruction; they have no texture and no preferred direction.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..jobs import JobError
 
-#: Points along each edge of a pixel over which projections are averaged.
+#: Points along each edge of a pixel or a voxel over which projections and densities are averaged.
 SAMPLES_PER_EDGE = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HollowSpheres:
     """Hollow spheres in a volume.
 
@@ -63,12 +64,14 @@ class HollowSpheres:
         high = np.minimum(np.ceil(centre + reach) + 1, self.shape).astype(int)
         high = np.maximum(high, low)
         axes = [np.arange(a, b) - c for a, b, c in zip(low, high, centre, strict=True)]
-        z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
-        distance = np.sqrt(z * z + y * y + x * x)
-        inside = np.clip(self.outer_radii[index] + 0.5 - distance, 0, 1)
-        if self.inner_radii[index] > 0:
-            inside -= np.clip(self.inner_radii[index] + 0.5 - distance, 0, 1)
-        return tuple(slice(a, b) for a, b in zip(low, high, strict=True)), inside.astype(np.float32)  # type: ignore
+        fine = (np.arange(SAMPLES_PER_EDGE) + 0.5) / SAMPLES_PER_EDGE - 0.5
+        inside = np.zeros(high - low, np.float32)
+        for offset in itertools.product(fine, repeat=3):
+            z, y, x = np.meshgrid(*(axis + o for axis, o in zip(axes, offset, strict=True)), indexing="ij", sparse=True)
+            squared = z * z + y * y + x * x
+            inside += (squared < self.outer_radii[index] ** 2) & (squared >= self.inner_radii[index] ** 2)
+        inside /= SAMPLES_PER_EDGE**3
+        return tuple(slice(a, b) for a, b in zip(low, high, strict=True)), inside  # type: ignore
 
     def project(
         self, tilt_angles_degrees: np.ndarray, detector_width: int = 0, samples_per_edge: int = SAMPLES_PER_EDGE
@@ -168,4 +171,4 @@ def random_spheres(
         raise JobError(f"no sphere of {smallest:g} to {largest:g} voxels fits into {shape}; choose smaller ones.")
     walls = radii * random.uniform(*wall, radii.size)
     densities = random.uniform(0.7, 1.3, radii.size)
-    return HollowSpheres(tuple(shape), centres, radii, radii - walls, densities)
+    return HollowSpheres((shape[0], shape[1], shape[2]), centres, radii, radii - walls, densities)

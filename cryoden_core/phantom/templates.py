@@ -21,7 +21,7 @@ from ..mrc import read_header, read_volume
 SOLVENT_LEVEL = 0.02
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Template:
     """One macromolecule to be placed.
 

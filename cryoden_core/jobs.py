@@ -465,3 +465,8 @@ class RunFolder:
     def checkpoint(self) -> str:
         """The training's state, for ``resume``."""
         return self._file("checkpoint.pt")
+
+    @property
+    def noise_checkpoint(self) -> str:
+        """The state of the noise model's training, for ``resume``."""
+        return self._file("noise_checkpoint.pt")

@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 from .jobs import RunFolder, write_json
 
@@ -34,13 +34,13 @@ def read_progress(path: str) -> Dict[str, Any]:
 
 
 def read_metrics(path: str) -> Dict[str, List[float]]:
-    """The columns of a ``metrics.csv``; empty cells are NaN, a missing file is an empty dict."""
+    """The columns of numbers of a ``metrics.csv``; empty cells are NaN, a missing file is an empty dict."""
     try:
         with open(path, newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
     except OSError:
         return {}
-    names = list(rows[0]) if rows else []
+    names = [name for name in rows[0] if name != "stage"] if rows else []
     return {name: [_number(row.get(name)) for row in rows] for name in names}
 
 
@@ -49,6 +49,28 @@ def _number(text: Optional[str]) -> float:
         return float(text) if text else math.nan
     except ValueError:
         return math.nan
+
+
+def _header(path: str) -> List[str]:
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            return next(csv.reader(stream), [])
+    except OSError:
+        return []
+
+
+def _rewrite(path: str, names: List[str], keep: Callable[[Dict[str, str]], bool]) -> None:
+    """Write a table again with other columns or fewer rows, whole or not at all."""
+    rows: List[Dict[str, str]] = []
+    if os.path.exists(path):
+        with open(path, newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.DictReader(stream) if keep(row)]
+    temporary = "%s.tmp%d" % (path, os.getpid())
+    with open(temporary, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=names)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
 
 
 class Progress:
@@ -135,17 +157,24 @@ class Progress:
             self._write(force=True)
 
     def log(self, step: int, values: Dict[str, float]) -> None:
-        """Add a row to ``metrics.csv``; a new set of names starts the file's header."""
+        """Add a row to ``metrics.csv``; a column that is new is added to the rows before, empty."""
         if self._folder is None:
             return
-        row = {"step": step, **{name: "%.7g" % value for name, value in values.items()}}
+        row = {"step": str(step), "stage": self._state["stage"]}
+        row.update({name: "%.7g" % value for name, value in values.items()})
         path = self._folder.metrics
-        fresh = not os.path.exists(path)
+        names = _header(path)
+        if not set(row) <= set(names):
+            names += [name for name in row if name not in names]
+            _rewrite(path, names, lambda _: True)
         with open(path, "a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+            csv.DictWriter(stream, fieldnames=names).writerow(row)
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows of this stage after ``step``, before an interrupted training goes on from there."""
+        if self._folder is not None and os.path.exists(self._folder.metrics):
+            path = self._folder.metrics
+            _rewrite(path, _header(path), lambda row: row["stage"] != self._state["stage"] or int(row["step"]) <= step)
 
     def finish(self, state: str = DONE, message: str = "") -> None:
         """End the run as done, failed or interrupted."""

@@ -1,0 +1,105 @@
+"""Run a job: the one entry that the command line, the Scipion plugin and Python scripts share.
+
+>>> from cryoden_core.api import nmsg
+>>> nmsg("tomogram.mrc", "denoised.mrc", preset="fast")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .jobs import EvaluateJob, Job, JobError, NmsgJob, NmsgTrainJob, PhantomJob, RunFolder
+from .progress import FAILED, INTERRUPTED, Progress
+
+
+def run(job: Job, quiet: bool = False) -> dict[str, Any]:
+    """Validate and carry out a job.
+
+    Parameters
+    ----------
+    job
+        Any job of :mod:`cryoden_core.jobs`.
+    quiet
+        Show no progress bar.
+
+    Returns
+    -------
+    dict
+        The figures of the run, as in its ``result.json``.
+
+    Raises
+    ------
+    JobError
+        When the input or a parameter is wrong; no output has been written.
+    cryoden_core.training.Interrupted
+        When the run was asked to stop; its checkpoint lets ``resume`` go on.
+    """
+    job.validate()
+    try:
+        progress = Progress(_folder(job), quiet)
+    except OSError as error:
+        raise JobError(f"cannot write into the run folder {error.filename}: {error.strerror}.") from error
+    from .training import Interrupted
+
+    try:
+        result = _carry_out(job, progress)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        progress.finish(INTERRUPTED, str(stop))
+        raise
+    except JobError as error:
+        progress.finish(FAILED, str(error))
+        raise
+    except BaseException as error:
+        progress.finish(FAILED, f"{type(error).__name__}: {error}")
+        raise
+    progress.finish()
+    return result
+
+
+def _folder(job: Job) -> RunFolder | None:
+    if isinstance(job, NmsgJob | NmsgTrainJob):
+        return RunFolder.beside(job.output, job.run_folder)
+    if isinstance(job, PhantomJob):
+        return RunFolder(job.run_folder or job.output)
+    return None
+
+
+def _carry_out(job: Job, progress: Progress) -> dict[str, Any]:
+    # The systems are imported when they are asked for: each brings torch and its own machinery.
+    if isinstance(job, NmsgJob):
+        from .nmsg.denoise import denoise
+
+        return denoise(job, progress)
+    if isinstance(job, NmsgTrainJob):
+        from .nmsg.denoise import train
+
+        return train(job, progress)
+    if isinstance(job, PhantomJob):
+        from .phantom.create import create
+
+        return create(job, progress)
+    if isinstance(job, EvaluateJob):
+        from .evaluate import evaluate as compare
+
+        return compare(job, progress)
+    raise JobError(f"no system carries out the job '{job.system}'.")
+
+
+def nmsg(input: str, output: str, **parameters: Any) -> dict[str, Any]:
+    """Denoise one tomogram with NMSG; parameters are those of :class:`cryoden_core.jobs.NmsgJob`."""
+    return run(NmsgJob.from_parameters({"input": input, "output": output, **parameters}))
+
+
+def nmsg_train(inputs: list[str], output: str, **parameters: Any) -> dict[str, Any]:
+    """Train one NMSG model on several tomograms; see :class:`cryoden_core.jobs.NmsgTrainJob`."""
+    return run(NmsgTrainJob.from_parameters({"inputs": inputs, "output": output, **parameters}))
+
+
+def phantom(kind: str, output: str, **parameters: Any) -> dict[str, Any]:
+    """Make a specimen with known truth; see :class:`cryoden_core.jobs.PhantomJob`."""
+    return run(PhantomJob.from_parameters({"kind": kind, "output": output, **parameters}))
+
+
+def evaluate(test: str, reference: str, **parameters: Any) -> dict[str, Any]:
+    """Judge a volume against the truth; see :class:`cryoden_core.jobs.EvaluateJob`."""
+    return run(EvaluateJob.from_parameters({"test": test, "reference": reference, **parameters}))

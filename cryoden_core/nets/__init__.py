@@ -1,0 +1,1 @@
+"""Networks that map volumes to volumes, or to a score."""

@@ -1,0 +1,155 @@
+"""NMSG's adversarial noise model, in three dimensions and starting from the measured spectrum.
+
+The generator adds a convolutional branch to the spectral model and is made exactly odd, h(e) - h(-e), so that its mean
+and skewness are zero by construction; the branch starts at zero, so that training begins at the spectral model.  Being
+fully convolutional it draws noise of any size without seams.  Background blocks hold some signal at low frequency:
+critic and generator are compared only above the frequency where noise dominates, and the draw keeps the spectral
+model's low frequencies.
+
+The generator published with NMSG is two-dimensional, ends in a tanh that half of the values cannot pass, and is not used
+here (see Yang et al. 2024 and its code).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..nets.critics import NoiseCritic3d, gradient_penalty
+from ..progress import Progress
+from ..training import Trainer, TrainingSettings
+from .noise_model import Spectra, SpectralNoiseModel
+from .noise_report import noise_band
+from .spectrum import Shape
+
+#: Fewer independent blocks of real noise than this cannot teach a network what noise is.
+MIN_BLOCKS = 24
+STEPS = 300
+BATCH = 8
+CRITIC_STEPS = 3
+PENALTY = 10.0
+
+
+class NoiseGenerator(nn.Module):
+    """Turns fields of white noise (batch, channels, z + 2r, y + 2r, x + 2r) into the branch's noise (batch, 1, z, y, x)."""
+
+    #: Voxels that the five convolutions lose on each side.
+    margin = 5
+
+    def __init__(self, channels: int = 8, features: int = 24) -> None:
+        super().__init__()
+        self.channels = channels
+        layers: list[nn.Module] = []
+        previous = channels
+        for _ in range(4):
+            layers += [nn.Conv3d(previous, features, 3), nn.LeakyReLU(0.2)]
+            previous = features
+        last = nn.Conv3d(previous, 1, 3)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.branch = nn.Sequential(*layers, last)
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, white: torch.Tensor, spectral: torch.Tensor) -> torch.Tensor:
+        """``spectral`` (batch, 1, z, y, x) is the spectral model's draw, made from the first channel of ``white``."""
+        odd = 0.5 * (self.branch(white) - self.branch(-white))
+        return self.gain.exp() * spectral + odd
+
+
+class AdversarialNoiseModel:
+    """A trained generator as a noise model."""
+
+    kind = "gan"
+
+    def __init__(self, spectral: SpectralNoiseModel, generator: NoiseGenerator) -> None:
+        self.spectral, self.network = spectral, generator
+
+    def sample(self, shape: Shape, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+        """A fresh draw (z, y, x)."""
+        with torch.no_grad():
+            return draw(self.spectral, self.network, 1, shape, generator, device)[0, 0]
+
+
+def draw(
+    spectral: SpectralNoiseModel, network: NoiseGenerator, batch: int, shape: Shape, generator: torch.Generator,
+    device: torch.device,
+) -> torch.Tensor:  # fmt: skip
+    """``batch`` draws (batch, 1, z, y, x)."""
+    wide: Shape = tuple(edge + 2 * network.margin for edge in shape)  # type: ignore[assignment]
+    inner = (slice(network.margin, -network.margin),) * 3
+    coloured = torch.stack([spectral.sample(wide, generator, device) for _ in range(batch)])[:, None]
+    # The branch sees the coloured field, on unit scale, besides white ones: what it adds can follow the noise itself.
+    white = torch.randn((batch, network.channels - 1, *wide), generator=generator).to(device)
+    fields = torch.cat([coloured / max(spectral.sd, 1e-6), white], 1)
+    return network(fields, coloured[(slice(None), slice(None), *inner)])
+
+
+class NoiseTask:
+    """The adversarial training task."""
+
+    name = "training the noise model"
+
+    def __init__(
+        self, spectral: SpectralNoiseModel, blocks: list[torch.Tensor], spectra: Spectra, device: torch.device
+    ) -> None:
+        self.spectral, self.device = spectral, device
+        self.shape: Shape = tuple(edge // 8 * 8 for edge in blocks[0].shape)  # type: ignore[assignment]
+        self.band = noise_band(spectra, self.shape).to(device)
+        self.real = torch.stack([block[: self.shape[0], : self.shape[1], : self.shape[2]] for block in blocks])
+        self.generator, self.critic = NoiseGenerator().to(device), NoiseCritic3d().to(device)
+        self.networks: dict[str, nn.Module] = {"generator": self.generator, "critic": self.critic}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            name: torch.optim.Adam(network.parameters(), 2e-4, betas=(0.0, 0.9))
+            for name, network in self.networks.items()
+        }
+
+    def step(self, step: int, trainer: Trainer) -> dict[str, float]:
+        """Three steps of the critic and one of the generator."""
+        for _ in range(CRITIC_STEPS):
+            real = self._real(trainer.generator)
+            with torch.no_grad():
+                fake = self._fake(trainer)
+            distance = self.critic(real).mean() - self.critic(fake).mean()
+            share = torch.rand((len(real), 1, 1, 1, 1), generator=trainer.generator).to(self.device)
+            penalty = gradient_penalty(self.critic, real, fake, share)
+            trainer.update("critic", PENALTY * penalty - distance)
+        fake = self._fake(trainer)
+        real = self._real(trainer.generator)
+        spectrum = (self.critic.log_power(fake).mean(0) - self.critic.log_power(real).mean(0)).abs().mean()
+        moments = (fake.var() - real.var()).abs() + 0.1 * (_kurtosis(fake) - _kurtosis(real)).abs()
+        loss = spectrum + moments - self.critic(fake).mean()
+        trainer.update("generator", loss)
+        values = {"loss": loss, "distance": distance, "penalty": penalty, "spectrum": spectrum, "moments": moments}
+        return {name: value.item() for name, value in values.items()}
+
+    def _real(self, generator: torch.Generator) -> torch.Tensor:
+        chosen = torch.randint(len(self.real), (BATCH,), generator=generator)
+        flips = [axis + 1 for axis in range(3) if int(torch.randint(2, (), generator=generator))]
+        return self._in_band(self.real[chosen].flip(flips).to(self.device)[:, None])
+
+    def _fake(self, trainer: Trainer) -> torch.Tensor:
+        drawn = draw(self.spectral, self.generator, BATCH, self.shape, trainer.generator, self.device)
+        return self._in_band(drawn)
+
+    def _in_band(self, cubes: torch.Tensor) -> torch.Tensor:
+        return torch.fft.irfftn(torch.fft.rfftn(cubes, dim=(2, 3, 4)) * self.band, s=self.shape, dim=(2, 3, 4))
+
+
+def _kurtosis(cubes: torch.Tensor) -> torch.Tensor:
+    return cubes.pow(4).mean() / cubes.square().mean().square() - 3
+
+
+def fit(
+    spectral: SpectralNoiseModel, blocks: list[torch.Tensor], spectra: Spectra, seed: int, device: torch.device,
+    progress: Progress, checkpoint: str = "", resume: bool = False, steps: int = STEPS,
+) -> AdversarialNoiseModel:  # fmt: skip
+    """Train the generator on ``blocks`` of real noise (standardised, all of one shape)."""
+    torch.manual_seed(seed)
+    task = NoiseTask(spectral, blocks, spectra, device)
+    settings = TrainingSettings(steps, final_rate=0.1, ema_decay=0.98, precision=False)
+    # The checkpoint belongs to these very blocks.
+    fingerprint = f"noise {seed} {steps} {len(blocks)} {float(blocks[0].sum()):.6g}"
+    trainer = Trainer(task, settings, device, seed, progress, checkpoint, fingerprint)
+    trainer.fit(resume)
+    trainer.use_averages()
+    return AdversarialNoiseModel(spectral, task.generator)

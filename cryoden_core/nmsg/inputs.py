@@ -1,0 +1,118 @@
+"""Open and check what an NMSG job works on; every refusal is one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import mrc
+from ..jobs import JobError
+from .noise_model import HalfDifference, robust_statistics
+
+MIN_SLICES = 16
+MIN_WIDTH = 32
+#: More voxels of a mask than this are not needed to draw crops from it.
+MAX_CENTRES = 200_000
+
+
+@dataclass
+class Tomogram:
+    """A checked tomogram: ``data`` and its halves are memory maps (z, y, x); ``mean`` and ``sd`` leave out extremes."""
+
+    path: str
+    data: np.ndarray
+    voxel_size: float
+    origin: tuple[float, float, float]
+    mean: float
+    sd: float
+    halves: tuple[np.ndarray, np.ndarray] | None = None
+    difference: HalfDifference | None = None
+    centres: np.ndarray | None = None
+
+
+def open_tomogram(path: str, voxel_size: float, warn: Callable[[str], None]) -> Tomogram:
+    """Open a tomogram and refuse what cannot be denoised.
+
+    Raises
+    ------
+    JobError
+        File missing or unreadable, NaN, constant, too thin or too small.
+    """
+    header = mrc.read_header(path)
+    data = mrc.open_volume(path)
+    z, y, x = data.shape
+    if z < MIN_SLICES:
+        raise JobError(f"{path} has {z} slices; a tomogram of at least {MIN_SLICES} is needed.")
+    if min(y, x) < MIN_WIDTH:
+        raise JobError(f"{path} is {x} x {y} voxels wide; at least {MIN_WIDTH} x {MIN_WIDTH} are needed.")
+    mrc.check_finite_and_varying(data, path)
+    size = voxel_size or header.voxel_size
+    if not size:
+        warn(f"{path} has no voxel size and none was given; the output will have none either.")
+    return Tomogram(path, data, size, header.origin, *robust_statistics(data))
+
+
+def add_halves(tomogram: Tomogram, even: str, odd: str, warn: Callable[[str], None]) -> None:
+    """Open the halves of a tomogram, bring their difference to its scale, and check that they are halves.
+
+    Raises
+    ------
+    JobError
+        Shapes differ, the halves are identical, or they are not halves of this tomogram.
+    """
+    volumes = []
+    for path in (even, odd):
+        data = mrc.open_volume(path)
+        if data.shape != tomogram.data.shape:
+            raise JobError(f"{path} is {_size(data)} voxels but {tomogram.path} is {_size(tomogram.data)}.")
+        mrc.check_finite_and_varying(data, path)
+        volumes.append(data)
+    centre = tuple(slice(max(0, s // 2 - 64), s // 2 + 64) for s in tomogram.data.shape)
+    first, second = (np.asarray(v[centre], np.float64) for v in volumes)
+    if np.array_equal(first, second):
+        raise JobError(f"the halves {even} and {odd} are identical; give two independent halves.")
+    mean, whole = (first + second) / 2, np.asarray(tomogram.data[centre], np.float64)
+    match = float(np.corrcoef(mean.ravel(), whole.ravel())[0, 1])
+    if match < 0.9:
+        raise JobError(
+            f"{even} and {odd} are not the halves of {tomogram.path}: their mean correlates with it by {match:.2f} only."
+        )
+    gain = float(np.cov(mean.ravel(), whole.ravel())[0, 1] / mean.var())
+    tomogram.halves = (volumes[0], volumes[1])
+    tomogram.difference = HalfDifference(volumes[0], volumes[1], gain=gain)
+    leak = float(np.corrcoef((first - second).ravel(), mean.ravel())[0, 1])
+    if abs(leak) > 0.05:
+        warn(
+            f"the difference of the halves correlates with their mean by {leak:.2f}: they differ in noise level or are "
+            "not aligned, and the noise may be measured too high."
+        )
+
+
+def add_mask(tomogram: Tomogram, path: str) -> None:
+    """Restrict training crops to the inside (> 0.5) of a mask.
+
+    Raises
+    ------
+    JobError
+        The mask has another shape or is empty.
+    """
+    mask = mrc.open_volume(path)
+    if mask.shape != tomogram.data.shape:
+        raise JobError(f"the mask {path} is {_size(mask)} voxels but {tomogram.path} is {_size(tomogram.data)}.")
+    chunks = []
+    step = max(1, round((mask.size / MAX_CENTRES / 4) ** (1 / 3)))
+    for z in range(0, mask.shape[0], step):
+        inside = np.argwhere(np.asarray(mask[z, ::step, ::step]) > 0.5) * step
+        chunks.append(np.column_stack([np.full(len(inside), z), inside]))
+    centres = np.concatenate(chunks)
+    if not len(centres):
+        raise JobError(f"the mask {path} is empty: no voxel is above 0.5.")
+    if len(centres) > MAX_CENTRES:
+        centres = centres[np.random.default_rng(0).permutation(len(centres))[:MAX_CENTRES]]
+    tomogram.centres = centres
+
+
+def _size(volume: np.ndarray) -> str:
+    return " x ".join(str(edge) for edge in reversed(volume.shape))

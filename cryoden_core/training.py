@@ -1,0 +1,310 @@
+"""The one training loop.
+
+A *task* brings its networks and optimisers and says what one step is; everything else is here: seeds, mixed precision,
+learning-rate schedule, exponential moving average, gradient averaging under ``torchrun``, checkpoints that are whole or
+absent, stopping on SIGTERM with one, refusing NaN, and reporting.  A resumed run makes the same steps with the same
+random numbers as an uninterrupted one, so on the CPU it ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from .device import mixed_precision
+from .jobs import JobError
+from .progress import Progress
+
+#: Steps with a loss or gradient that is not finite, one after another, before training goes on in float32; and as
+#: many again before it gives up.
+PATIENCE = 5
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss stayed NaN or infinite, in float32 too."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; a checkpoint has been written."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast to train.
+
+    ``warm_up`` and ``final_rate`` are shares of the steps and of the learning rate: a linear rise, then half a cosine.
+    """
+
+    steps: int
+    warm_up: float = 0.05
+    final_rate: float = 0.02
+    ema_decay: float = 0.99
+    clip: float = 1.0
+    log_every: int = 10
+    checkpoint_seconds: float = 60.0
+    precision: bool = True
+
+    def rate(self, step: int) -> float:
+        """Factor of the learning rate at ``step``."""
+        rise = max(1.0, self.warm_up * self.steps)
+        fall = self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
+        return min(1.0, (step + 1) / rise) * fall
+
+
+class Task(Protocol):
+    """What is trained."""
+
+    name: str
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def step(self, step: int, trainer: Trainer) -> dict[str, float]:
+        """One step: compute losses, call ``trainer.update``, return the values to log (``loss`` among them)."""
+
+
+@dataclass
+class Trainer:
+    """Runs a :class:`Task`.
+
+    Parameters
+    ----------
+    task, settings, device, seed, progress
+        What, how long, where, with which random numbers, and who is told.
+    checkpoint
+        File for the state; empty keeps none.
+    fingerprint
+        Text that identifies input and parameters; a checkpoint of another one is refused.
+    """
+
+    task: Task
+    settings: TrainingSettings
+    device: torch.device
+    seed: int
+    progress: Progress
+    checkpoint: str = ""
+    fingerprint: str = ""
+    on_log: Callable[[int, dict[str, float]], None] | None = None
+    generator: torch.Generator = field(init=False)
+    averages: dict[str, dict[str, torch.Tensor]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rank, self.world = _join_processes(self.device)
+        self.generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.rank)
+        self.step = 0
+        self._full_precision = not self.settings.precision
+        self._bad_steps = 0
+        self._stop = False
+        self._base_rates = {
+            name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in self.task.optimizers.items()
+        }
+        self.averages = {
+            name: {key: value.detach().clone() for key, value in network.state_dict().items()}
+            for name, network in self.task.networks.items()
+        }
+
+    # ---- what a task calls -------------------------------------------------------------------------------------------
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Mixed precision for the networks; losses and Fourier transforms belong outside."""
+        return mixed_precision(self.device, not self._full_precision)
+
+    def update(self, optimizer: str, loss: torch.Tensor) -> bool:
+        """Descend ``loss`` with one optimiser; a loss or gradient that is not finite is skipped (returns False)."""
+        chosen = self.task.optimizers[optimizer]
+        chosen.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = [p for group in chosen.param_groups for p in group["params"] if p.grad is not None]
+        self._average_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
+        if not (torch.isfinite(norm) and torch.isfinite(loss)):
+            self._count_bad_step()
+            return False
+        self._bad_steps = 0
+        chosen.step()
+        return True
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def fit(self, resume: bool = False) -> None:
+        """Train to the last step.
+
+        Raises
+        ------
+        Interrupted
+            After SIGTERM or SIGINT, with a checkpoint written.
+        TrainingDiverged
+            When the loss stays not finite.
+        """
+        settings = self.settings
+        if resume:
+            self._load()
+        self.progress.stage(self.task.name, settings.steps, first=self.step)
+        self.progress.rewind(self.step)
+        saved = time.monotonic()
+        with self._stop_on_signals():
+            while self.step < settings.steps:
+                self._set_rates()
+                values = self.task.step(self.step, self)
+                self._update_averages()
+                self.step += 1
+                self._report(values)
+                due = time.monotonic() - saved > settings.checkpoint_seconds
+                if due or self._stop or self.step == settings.steps:
+                    self.save()
+                    saved = time.monotonic()
+                if self._stop and self.step < settings.steps:
+                    raise Interrupted(f"stopped at step {self.step} of {settings.steps} of {self.task.name}")
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the networks hold their moving averages."""
+        trained = {
+            name: {key: value.detach().clone() for key, value in network.state_dict().items()}
+            for name, network in self.task.networks.items()
+        }
+        for name, network in self.task.networks.items():
+            network.load_state_dict(self.averages[name])
+        try:
+            yield
+        finally:
+            for name, network in self.task.networks.items():
+                network.load_state_dict(trained[name])
+
+    def use_averages(self) -> None:
+        """Leave the moving averages in the networks for good."""
+        for name, network in self.task.networks.items():
+            network.load_state_dict(self.averages[name])
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if not self.checkpoint or self.rank:
+            return
+        state: dict[str, Any] = {
+            "fingerprint": self.fingerprint,
+            "step": self.step,
+            "networks": {name: network.state_dict() for name, network in self.task.networks.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.task.optimizers.items()},
+            "averages": self.averages,
+            "generator": self.generator.get_state(),
+            "full_precision": self._full_precision,
+        }
+        temporary = f"{self.checkpoint}.tmp{os.getpid()}"
+        try:
+            torch.save(state, temporary)
+            os.replace(temporary, self.checkpoint)
+        finally:
+            if os.path.exists(temporary):
+                os.remove(temporary)
+
+    def _load(self) -> None:
+        if not self.checkpoint or not os.path.exists(self.checkpoint):
+            return
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise JobError(
+                f"the checkpoint {self.checkpoint} cannot be read ({error}); start without --resume."
+            ) from error
+        if state["fingerprint"] != self.fingerprint:
+            raise JobError(
+                f"the checkpoint {self.checkpoint} belongs to other input or parameters; start without --resume."
+            )
+        for name, network in self.task.networks.items():
+            network.load_state_dict(state["networks"][name])
+        for name, optimizer in self.task.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.averages = {
+            name: {key: value.to(self.averages[name][key].device) for key, value in average.items()}
+            for name, average in state["averages"].items()
+        }
+        if not self.rank:
+            self.generator.set_state(state["generator"])
+        self.step = state["step"]
+        self._full_precision = state["full_precision"]
+        self.progress.say(f"resuming at step {self.step} of {self.settings.steps}")
+
+    def _set_rates(self) -> None:
+        factor = self.settings.rate(self.step)
+        for name, optimizer in self.task.optimizers.items():
+            for group, base in zip(optimizer.param_groups, self._base_rates[name], strict=True):
+                group["lr"] = base * factor
+
+    @torch.no_grad()
+    def _update_averages(self) -> None:
+        # Early averages must forget the random start: the decay grows with the number of steps made.
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, network in self.task.networks.items():
+            for key, value in network.state_dict().items():
+                average = self.averages[name][key]
+                if average.is_floating_point():
+                    average.lerp_(value, 1 - decay)
+                else:
+                    average.copy_(value)
+
+    def _report(self, values: dict[str, float]) -> None:
+        if self.rank:
+            return
+        self.progress.advance(loss=values.get("loss"))
+        if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
+            rates = {f"rate_{name}": o.param_groups[0]["lr"] for name, o in self.task.optimizers.items()}
+            self.progress.log(self.step, {**values, **rates})
+            if self.on_log:
+                self.on_log(self.step, values)
+
+    def _count_bad_step(self) -> None:
+        self._bad_steps += 1
+        if self._bad_steps < PATIENCE:
+            return
+        if self._full_precision:
+            raise TrainingDiverged(
+                f"{self.task.name}: the loss is not a finite number at step {self.step}; check the input for extreme "
+                "values or try another seed."
+            )
+        self.progress.warn("the loss was not finite; training goes on in float32.")
+        self._full_precision, self._bad_steps = True, 0
+
+    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
+        if self.world == 1:
+            return
+        flat = torch.cat([p.grad.reshape(-1) for p in parameters])  # type: ignore[union-attr]
+        dist.all_reduce(flat)
+        flat /= self.world
+        offset = 0
+        for p in parameters:
+            p.grad = flat[offset : offset + p.numel()].view_as(p)
+            offset += p.numel()
+
+    @contextlib.contextmanager
+    def _stop_on_signals(self) -> Iterator[None]:
+        def stop(number: int, frame: object) -> None:
+            self._stop = True
+
+        try:
+            before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        except ValueError:
+            # Signals can only be handled in the main thread; elsewhere the regular checkpoints must do.
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _join_processes(device: torch.device) -> tuple[int, int]:
+    """Rank and number of processes; under ``torchrun`` the group is made on first use."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return dist.get_rank(), dist.get_world_size()

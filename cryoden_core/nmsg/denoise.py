@@ -23,6 +23,7 @@ from . import paper
 from .denoiser import RecorruptedTask, TrainingVolume, denoise_volume
 from .inputs import Tomogram, add_halves, add_mask, open_tomogram
 from .noise_fit import fit_noise
+from .noise_model import robust_statistics
 from .presets import PRESETS, Preset
 
 WEDGE_NOTICE = "The missing wedge is not restored: NMSG removes noise, it adds no unmeasured direction."
@@ -193,26 +194,29 @@ def _apply(
     job: NmsgJob, tomogram: Tomogram, network: Any, about: dict[str, Any], device: torch.device, progress: Progress
 ) -> dict[str, str]:
     """Write the denoised volumes; returns the role and path of each."""
-    todo = [("output", job.output, tomogram.data)]
-    if tomogram.halves is not None:
-        todo += [
-            (role, path, data)
-            for role, path, data in zip(
-                ("output_even", "output_odd"), (job.output_even, job.output_odd), tomogram.halves, strict=True
-            )
-            if path
-        ]
-    for role, path, data in todo:
-        name = {"output": "denoising", "output_even": "denoising the even half", "output_odd": "denoising the odd half"}
-        stage = name[role]
+    # Role, output, input, mean and standard deviation of what the network will see.
+    todo = [("output", job.output, tomogram.data, tomogram.mean, tomogram.sd)]
+    if tomogram.halves is not None and tomogram.difference is not None:
+        # A half may have another grey scale than the tomogram (half the dose, say); the network sees the tomogram's.
+        for role, path, half in zip(
+            ("output_even", "output_odd"), (job.output_even, job.output_odd), tomogram.halves, strict=True
+        ):
+            if path:
+                todo.append((role, path, half, robust_statistics(half)[0], tomogram.sd / tomogram.difference.gain))
+    run = paper.denoise_volume if about.get("recipe") == "paper" else denoise_volume
+    flips = about["preset"].get("flips", 1)
+    for role, path, data, mean, sd in todo:
+        stage = "denoising" + role[len("output") :].replace("_", " the ") + (" half" if role != "output" else "")
+
+        def begin(count: int, stage: str = stage) -> None:
+            progress.stage(stage, count)
+
         with mrc.create_volume(path, data.shape, tomogram.voxel_size, tomogram.origin, job.output_mode) as target:
-            run = paper.denoise_volume if about.get("recipe") == "paper" else denoise_volume
             run(
-                network, data, target, tomogram.mean, tomogram.sd, device=device, flips=about["preset"].get("flips", 1),
-                strength=job.strength, tile=job.tile, warn=progress.warn,
-                on_tiles=lambda count, stage=stage: progress.stage(stage, count), on_tile=progress.advance,
+                network, data, target, mean, sd, device=device, flips=flips, strength=job.strength, tile=job.tile,
+                warn=progress.warn, on_tiles=begin, on_tile=progress.advance,
             )  # fmt: skip
-    return {role: path for role, path, _ in todo}
+    return {role: path for role, path, *_ in todo}
 
 
 def _result(

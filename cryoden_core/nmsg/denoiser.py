@@ -87,9 +87,7 @@ class RecorruptedTask:
             values.update(guidance=guide, sparsity=sparsity)
         trainer.update("denoiser", loss)
         # The recovery loss holds the target's noise; without it, it estimates the error against the truth.
-        expected = (noisy - noise / alpha - output.detach()).square().mean() - (
-            1 + 1 / alpha**2
-        ) * noise.square().mean()
+        expected = recovery - (1 + 1 / alpha**2) * noise.square().mean()
         return {"loss": loss.item(), "error_estimate": expected.item(), **{k: v.item() for k, v in values.items()}}
 
     def _alpha(self, generator: torch.Generator) -> float:

@@ -6,8 +6,8 @@ fully convolutional it draws noise of any size without seams.  Background blocks
 critic and generator are compared only above the frequency where noise dominates, and the draw keeps the spectral
 model's low frequencies.
 
-The generator published with NMSG is two-dimensional, ends in a tanh that half of the values cannot pass, and is not used
-here (see Yang et al. 2024 and its code).
+The generator published with NMSG (Yang et al. 2024) is two-dimensional and ends in a tanh that half of the values
+cannot pass; it is not used here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ PENALTY = 10.0
 
 
 class NoiseGenerator(nn.Module):
-    """Turns fields of white noise (batch, channels, z + 2r, y + 2r, x + 2r) into the branch's noise (batch, 1, z, y, x)."""
+    """Adds to a spectral draw what a convolutional branch makes of it and of white noise.
+
+    The fields are (batch, channels, z + 10, y + 10, x + 10), the result is (batch, 1, z, y, x).
+    """
 
     #: Voxels that the five convolutions lose on each side.
     margin = 5

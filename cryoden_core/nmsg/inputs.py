@@ -77,7 +77,7 @@ def add_halves(tomogram: Tomogram, even: str, odd: str, warn: Callable[[str], No
     match = float(np.corrcoef(mean.ravel(), whole.ravel())[0, 1])
     if match < 0.9:
         raise JobError(
-            f"{even} and {odd} are not the halves of {tomogram.path}: their mean correlates with it by {match:.2f} only."
+            f"{even} and {odd} are not the halves of {tomogram.path}: their mean correlates with it by {match:.2f}."
         )
     gain = float(np.cov(mean.ravel(), whole.ravel())[0, 1] / mean.var())
     tomogram.halves = (volumes[0], volumes[1])

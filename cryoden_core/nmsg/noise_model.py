@@ -172,7 +172,7 @@ class SpectralNoiseModel:
 
     def sample(self, shape: Shape, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         """A fresh draw (z, y, x); periodic, so it has no seams."""
-        # A small draw would cut the autocovariance off and leak power into the missing wedge: it is cut from a larger one.
+        # A small draw would cut the autocovariance off and leak power into the missing wedge: cut it from a larger one.
         even = tuple(max(edge + edge % 2, least) for edge, least in zip(shape, self.block, strict=True))
         white = torch.randn(even, generator=generator).to(device)
         noise = torch.fft.irfftn(torch.fft.rfftn(white) * self.amplitude(even, device), s=even)  # type: ignore[arg-type]

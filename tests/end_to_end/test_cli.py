@@ -15,7 +15,7 @@ from cryoden_core.cli import main
 from cryoden_core.jobs import EXIT_BAD_INPUT, EXIT_NO_DEVICE, EXIT_OK, NmsgJob, RunFolder, write_job
 from tests.end_to_end.volumes import SHAPE, noisy_volume, write_mrc
 
-QUICK = ["--preset", "fast", "--steps", "2", "--tile", "32", "--device", "cpu", "--threads", "1"]
+QUICK = ["--preset", "fast", "--steps", "2", "--device", "cpu", "--threads", "1"]
 
 
 def cryoden(*arguments: str) -> int:
@@ -53,7 +53,7 @@ def test_a_denoised_tomogram_keeps_shape_and_voxel_size_and_brings_its_report(to
 def test_a_job_file_does_what_the_command_does(tomogram, tmp_path):
     outputs = [str(tmp_path / "typed.mrc"), str(tmp_path / "filed.mrc")]
     assert cryoden("nmsg", tomogram, "-o", outputs[0], *QUICK) == EXIT_OK
-    job = NmsgJob(input=tomogram, output=outputs[1], preset="fast", steps=2, tile=32, device="cpu", threads=1)
+    job = NmsgJob(input=tomogram, output=outputs[1], preset="fast", steps=2, device="cpu", threads=1)
     write_job(job, str(tmp_path / "job.json"))
     assert cryoden("run", str(tmp_path / "job.json")) == EXIT_OK
     np.testing.assert_array_equal(mrcfile.read(outputs[0]), mrcfile.read(outputs[1]))
@@ -166,6 +166,14 @@ def test_an_absent_gpu_is_refused_unless_the_person_allows_the_cpu(tomogram, tmp
     assert not output.exists()
     assert cryoden("nmsg", tomogram, "-o", str(output), *elsewhere, "--cpu-fallback") == EXIT_OK
     assert output.exists()
+
+
+def test_a_tile_too_small_for_the_network_is_refused_before_the_training(tomogram, tmp_path, capsys):
+    code = cryoden("nmsg", tomogram, "-o", str(tmp_path / "denoised.mrc"), *QUICK, "--tile", "8")
+    assert code == EXIT_BAD_INPUT
+    told = capsys.readouterr().err
+    assert_one_sentence(told, "tile")
+    assert "training" not in told
 
 
 def test_a_spoiled_job_file_is_named(tmp_path, capsys):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import operator
 import signal
 import sys
 import traceback
@@ -92,14 +93,14 @@ def _commands() -> Any:
 def _job_command(name: str, job: type[Job]) -> Any:
     """A dataclass with the job's fields, annotated for the command line, that runs the job."""
     hints = typing.get_type_hints(job)
-    fields = []
+    fields: list[Any] = []
     for field in dataclasses.fields(job):
         about = field.metadata["parameter"]
         kind: Any = hints[field.name]
         details: list[Any] = [tyro.conf.arg(help=about.describe(), aliases=[about.alias] if about.alias else None)]
         if about.positional:
             details.append(tyro.conf.Positional)
-        annotated = Annotated[tuple([kind, *details])]
+        annotated: Any = operator.getitem(Annotated, (kind, *details))
         if about.required:
             fields.append((field.name, annotated))
         elif field.default_factory is not dataclasses.MISSING:

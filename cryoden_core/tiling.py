@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,25 @@ from .device import free_memory, is_out_of_memory
 from .jobs import JobError
 
 Shape = tuple[int, int, int]
+
+
+class Readable(Protocol):
+    """What can be read by region: an array (z, y, x), a memory map, or something computed where it is read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x)."""
+
+    def __getitem__(self, region: tuple[slice, ...], /) -> np.ndarray:
+        """The voxels of a region."""
+
+
+def shape_of(volume: Readable) -> Shape:
+    """The three edges (z, y, x) of a volume."""
+    z, y, x = volume.shape
+    return z, y, x
+
+
 #: (z, y, x) tile -> (z, y, x) result of the same shape.
 TileFunction = Callable[[torch.Tensor], torch.Tensor]
 

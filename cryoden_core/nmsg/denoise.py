@@ -18,6 +18,7 @@ from ..metrics import fsc
 from ..models import load_model, save_model
 from ..nets.unet3d import UNet3d
 from ..progress import Progress, read_metrics
+from ..tiling import shape_of
 from ..training import Trainer, TrainingSettings
 from . import paper
 from .denoiser import RecorruptedTask, TrainingVolume, denoise_volume
@@ -211,7 +212,7 @@ def _apply(
         def begin(count: int, stage: str = stage) -> None:
             progress.stage(stage, count)
 
-        with mrc.create_volume(path, data.shape, tomogram.voxel_size, tomogram.origin, job.output_mode) as target:
+        with mrc.create_volume(path, shape_of(data), tomogram.voxel_size, tomogram.origin, job.output_mode) as target:
             run(
                 network, data, target, mean, sd, device=device, flips=flips, strength=job.strength, tile=job.tile,
                 warn=progress.warn, on_tiles=begin, on_tile=progress.advance,
@@ -254,10 +255,13 @@ def _write_picture(folder: RunFolder, job: NmsgJob, tomogram: Tomogram, written:
     curves = None
     if tomogram.halves is not None:
         block = tuple(slice(max(0, s // 2 - 64), s // 2 + 64) for s in tomogram.data.shape)
-        curves = {"before": fsc(*(np.asarray(half[block], np.float32) for half in tomogram.halves))}
+        even, odd = (np.asarray(half[block], np.float32) for half in tomogram.halves)
+        curves = {"before": fsc(even, odd)}
         if "output_even" in written and "output_odd" in written:
-            halves = [mrc.open_volume(written[role])[block] for role in ("output_even", "output_odd")]
-            curves["after"] = fsc(*(np.asarray(half, np.float32) for half in halves))
+            even, odd = (
+                np.asarray(mrc.open_volume(written[role])[block], np.float32) for role in ("output_even", "output_odd")
+            )
+            curves["after"] = fsc(even, odd)
     report.write_report(
         folder.report, tomogram.data, mrc.open_volume(job.output), tomogram.voxel_size, read_metrics(folder.metrics),
         title=f"NMSG ({job.preset}): {os.path.basename(job.input)}", halves=curves,

@@ -20,12 +20,12 @@ from torch import nn
 from ..device import mixed_precision
 from ..jobs import JobError
 from ..nets.unet3d import UNet3d
-from ..tiling import apply_tiled, choose_tile
+from ..tiling import Shape, apply_tiled, choose_tile, shape_of
 from ..training import Trainer
 from .guidance import Guidance
 from .noise_model import HalfDifference, NoiseLevel, NoiseModel
 from .presets import Preset
-from .spectrum import Shape, read_block
+from .spectrum import read_block
 
 #: Context that is computed around each inference tile.  The receptive radius is larger, but what lies beyond this
 #: distance has next to no weight: tests/core/test_denoiser.py measures the difference.
@@ -104,10 +104,9 @@ class RecorruptedTask:
             corner = self._corner(volume, generator)
             flips = [axis for axis in range(3) if _integer(generator, 2)]
             crop = (read_block(volume.data, corner, self.crop) - volume.mean) / volume.sd
-            real = volume.difference is not None and _integer(generator, 2)
-            if real:
+            if volume.difference is not None and _integer(generator, 2):
                 sign = 2 * _integer(generator, 2) - 1
-                noise = read_block(volume.difference, corner, self.crop) * (sign / volume.sd)  # type: ignore[arg-type]
+                noise = read_block(volume.difference, corner, self.crop) * (sign / volume.sd)
                 noise = noise.to(self.device)
             else:
                 noise = volume.noise.sample(self.crop, generator, self.device)
@@ -172,7 +171,7 @@ def denoise_volume(
     """
     network.eval()
     features = network.architecture["features"]
-    shape: Shape = tuple(volume.shape)  # type: ignore[assignment]
+    shape = shape_of(volume)
     if tile:
         smallest = 2 * HALO + 2 * network.multiple
         if tile < smallest and tile < max(shape):

@@ -17,10 +17,10 @@ from torch import nn
 
 from ..nets.critics import NoiseCritic3d, gradient_penalty
 from ..progress import Progress
+from ..tiling import Shape
 from ..training import Trainer, TrainingSettings
 from .noise_model import Spectra, SpectralNoiseModel
 from .noise_report import noise_band
-from .spectrum import Shape
 
 #: Fewer independent blocks of real noise than this cannot teach a network what noise is.
 MIN_BLOCKS = 24

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from ..progress import Progress
+from ..tiling import shape_of
 from . import gan
 from .inputs import Tomogram
 from .noise_model import NoiseLevel, NoiseModel, Spectra, SpectralNoiseModel, measure_spectra
 from .noise_report import NoiseReport, make_report
-from .spectrum import Shape, block_corners, block_shape, read_block
+from .spectrum import block_corners, block_shape, read_block
 
 #: Blocks of real noise that the report looks at.
 REPORT_BLOCKS = 48
@@ -36,7 +37,7 @@ def fit_noise(
     """Measure the spectra, make the noise model of ``kind`` (auto, spectral, gan) and check it."""
     spectra = measure_spectra(tomogram.data, tomogram.mean, tomogram.sd, tomogram.difference)
     _comment(spectra, tomogram, progress)
-    level = NoiseLevel(spectra.share, tomogram.data.shape)
+    level = NoiseLevel(spectra.share, shape_of(tomogram.data))
     if level.grid is not None:
         progress.say(f"the noise level varies over the volume by {100 * level.variation:.0f} %; it is followed.")
     training, held_out = real_noise(tomogram, spectra)
@@ -66,9 +67,10 @@ def real_noise(tomogram: Tomogram, spectra: Spectra) -> tuple[list[torch.Tensor]
     """Standardised blocks of true noise: one list to learn from, one to check with."""
     share = spectra.share
     if tomogram.difference is not None:
-        shape: Shape = block_shape(tomogram.data.shape, 32)
-        corners = block_corners(tomogram.data.shape, shape, 4 * REPORT_BLOCKS)
-        blocks = [read_block(tomogram.difference, corner, shape) / tomogram.sd for corner in corners]  # type: ignore[arg-type]
+        whole = shape_of(tomogram.data)
+        shape = block_shape(whole, 32)
+        corners = block_corners(whole, shape, 4 * REPORT_BLOCKS)
+        blocks = [read_block(tomogram.difference, corner, shape) / tomogram.sd for corner in corners]
     else:
         order = np.random.default_rng(0).permutation(len(share.corners))
         blocks = [

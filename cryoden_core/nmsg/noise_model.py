@@ -8,15 +8,16 @@ NMSG's adversarial network (:mod:`cryoden_core.nmsg.gan`) starts from this model
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from ..tiling import Shape, shape_of
 from .spectrum import (
     NoiseShare,
-    Shape,
     block_shape,
     frequency_radius,
     mean_spectrum,
@@ -33,7 +34,9 @@ LEVEL_TOLERANCE = 0.05
 
 
 class NoiseModel(Protocol):
-    """Anything that draws noise of unit scale for a crop."""
+    """Anything that draws noise of unit scale for a crop; ``kind`` names it in the results."""
+
+    kind: str
 
     def sample(self, shape: Shape, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         """Noise (z, y, x) on the scale of the standardised tomogram."""
@@ -95,7 +98,7 @@ def measure_spectra(
 
     ``volume`` (z, y, x) may be a memory map; ``mean`` and ``scale`` standardise it.
     """
-    block = block_shape(volume.shape, SPECTRUM_EDGE)
+    block = block_shape(shape_of(volume), SPECTRUM_EDGE)
     total = smooth_spectrum(mean_spectrum(volume, block, mean, scale), 0.7)
     if difference is not None:
         noise = smooth_spectrum(mean_spectrum(difference, block, 0.0, scale), 1.0)
@@ -114,9 +117,9 @@ class HalfDifference:
         self.even, self.odd, self.gain = even, odd, gain
         self.shape = even.shape
 
-    def __getitem__(self, region: object) -> np.ndarray:
-        even = np.asarray(self.even[region], np.float32)  # type: ignore[index]
-        return (0.5 * self.gain) * (even - np.asarray(self.odd[region], np.float32))  # type: ignore[index]
+    def __getitem__(self, region: tuple[slice, ...], /) -> np.ndarray:
+        even = np.asarray(self.even[region], np.float32)
+        return (0.5 * self.gain) * (even - np.asarray(self.odd[region], np.float32))
 
 
 def _ramp_correction(total: torch.Tensor, rho: torch.Tensor, block: Shape) -> torch.Tensor:
@@ -165,10 +168,10 @@ class SpectralNoiseModel:
 
     def amplitude(self, shape: Shape, device: torch.device) -> torch.Tensor:
         """Square root of the spectrum on the grid of another shape."""
-        key = (tuple(shape), device)
+        key = (shape, device)
         if key not in self._amplitudes:
-            self._amplitudes[key] = resample_spectrum(self.power, shape).sqrt().to(device)  # type: ignore[assignment]
-        return self._amplitudes[key]  # type: ignore[index]
+            self._amplitudes[key] = resample_spectrum(self.power, shape).sqrt().to(device)
+        return self._amplitudes[key]
 
     def sample(self, shape: Shape, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         """A fresh draw (z, y, x); periodic, so it has no seams."""
@@ -181,7 +184,7 @@ class SpectralNoiseModel:
     @property
     def sd(self) -> float:
         """Standard deviation of the noise."""
-        return float((_full_sum(self.power, self.block) / np.prod(self.block)).sqrt())
+        return float((_full_sum(self.power, self.block) / math.prod(self.block)).sqrt())
 
 
 class NoiseLevel:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from scipy import stats
 
+from ..tiling import Shape
 from .noise_model import NoiseModel, Spectra, excess_kurtosis
-from .spectrum import Shape, frequency_radius, hann_window
+from .spectrum import frequency_radius, hann_window
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,11 @@ from .. import mrc
 from ..jobs import NmsgTraining, RunFolder
 from ..nets.topaz_unet import TopazUNet3d
 from ..progress import Progress
-from ..tiling import apply_tiled
+from ..tiling import Shape, apply_tiled
 from ..training import Trainer, TrainingSettings
 from .guidance import SparsityExtractor
 from .inputs import Tomogram
 from .noise_model import Spectra, measure_spectra
-from .spectrum import Shape
 
 UPSAMPLING = (1, 2, 2)
 FILTER_MARGIN = 8

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-Shape = tuple[int, int, int]
+from ..tiling import Readable, Shape, shape_of
 
 #: Upper bound on the number of blocks that a spectrum is averaged over; more changes nothing but the time.
 MAX_BLOCKS = 600
@@ -51,14 +51,14 @@ def hann_window(shape: Shape) -> torch.Tensor:
     return window / window.square().mean().sqrt()
 
 
-def read_block(volume: np.ndarray, corner: np.ndarray, block: Shape) -> torch.Tensor:
+def read_block(volume: Readable, corner: np.ndarray, block: Shape) -> torch.Tensor:
     """Copy a block out of an array or memory map as float32."""
     region = tuple(slice(int(c), int(c) + b) for c, b in zip(corner, block, strict=True))
     return torch.from_numpy(np.ascontiguousarray(volume[region], dtype=np.float32))
 
 
 def periodograms(
-    volume: np.ndarray, block: Shape, corners: np.ndarray, mean: float = 0.0, scale: float = 1.0
+    volume: Readable, block: Shape, corners: np.ndarray, mean: float = 0.0, scale: float = 1.0
 ) -> Iterator[torch.Tensor]:
     """Windowed periodograms (bz, by, bx//2 + 1) of ``(volume - mean) / scale``; unit white noise gives 1."""
     window = hann_window(block)
@@ -68,9 +68,9 @@ def periodograms(
         yield torch.fft.rfftn(data * window).abs().square() / window.numel()
 
 
-def mean_spectrum(volume: np.ndarray, block: Shape, mean: float = 0.0, scale: float = 1.0) -> torch.Tensor:
+def mean_spectrum(volume: Readable, block: Shape, mean: float = 0.0, scale: float = 1.0) -> torch.Tensor:
     """Average periodogram of the whole volume."""
-    corners = block_corners(volume.shape, block)
+    corners = block_corners(shape_of(volume), block)
     total = torch.zeros(block[0], block[1], block[2] // 2 + 1)
     for power in periodograms(volume, block, corners, mean, scale):
         total += power
@@ -135,15 +135,15 @@ def share_from_halves(mean_power: torch.Tensor, difference_power: torch.Tensor, 
 
 
 def share_from_background(
-    volume: np.ndarray,
+    volume: Readable,
     mean: float,
     scale: float,
     edge: int = 24,
     fraction: float = 0.08,
 ) -> NoiseShare:
     """rho measured on the emptiest ``fraction`` of the blocks of ``edge`` voxels (see the module's text)."""
-    block = block_shape(volume.shape, edge)
-    corners = block_corners(volume.shape, block, maximum=4000)
+    block = block_shape(shape_of(volume), edge)
+    corners = block_corners(shape_of(volume), block, maximum=4000)
     shape = (block[0], block[1], block[2] // 2 + 1)
     stack = np.empty((len(corners), *shape), np.float32)
     for index, power in enumerate(periodograms(volume, block, corners, mean, scale)):

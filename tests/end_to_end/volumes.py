@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import mrcfile
@@ -21,7 +22,8 @@ def noisy_volume(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 
 
 def write_mrc(path: Path, data: np.ndarray, voxel_size: float = 10.0) -> str:
-    with mrcfile.new(path, overwrite=True) as stream:
+    with warnings.catch_warnings(), mrcfile.new(path, overwrite=True) as stream:
+        warnings.simplefilter("ignore")  # mrcfile's, about values that are no numbers: they are wanted here
         stream.set_data(data)
         stream.voxel_size = voxel_size
     return str(path)

@@ -37,6 +37,8 @@ DESCRIPTION = f"CryoDen {__version__}: restore cryo-electron tomograms. Each com
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    # Threads that wait must not spin: with two jobs on one computer, spinning made each step ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] in (["--version"], ["version"]):
         print(__version__)

@@ -10,8 +10,8 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
-from cryoden_core.cli import main
 
+from cryoden_core.cli import main
 from cryoden_core.jobs import EXIT_BAD_INPUT, EXIT_NO_DEVICE, EXIT_OK, NmsgJob, RunFolder, write_job
 from tests.end_to_end.volumes import SHAPE, noisy_volume, write_mrc
 

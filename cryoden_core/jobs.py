@@ -62,8 +62,8 @@ class Parameter:
         if self.choices:
             text += " (one of %s)" % ", ".join(self.choices)
         elif self.minimum is not None or self.maximum is not None:
-            low = "-inf" if self.minimum is None else "%g" % self.minimum
-            high = "inf" if self.maximum is None else "%g" % self.maximum
+            low = "-inf" if self.minimum is None else _number(self.minimum)
+            high = "inf" if self.maximum is None else _number(self.maximum)
             text += " (%s to %s)" % (low, high)
         return text
 
@@ -83,10 +83,15 @@ class Parameter:
         if isinstance(value, float) and not math.isfinite(value):
             return "parameter '%s' must be a finite number, not %r" % (name, value)
         if self.minimum is not None and value < self.minimum:
-            return "parameter '%s' must be at least %g, not %g" % (name, self.minimum, value)
+            return "parameter '%s' must be at least %s, not %s" % (name, _number(self.minimum), _number(value))
         if self.maximum is not None and value > self.maximum:
-            return "parameter '%s' must be at most %g, not %g" % (name, self.maximum, value)
+            return "parameter '%s' must be at most %s, not %s" % (name, _number(self.maximum), _number(value))
         return None
+
+
+def _number(value: float) -> str:
+    """Whole numbers in full: a limit of 2147483647 must not read like 2.14748e+09."""
+    return "%d" % value if value == int(value) else "%g" % value
 
 
 def parameter(default: Any, help: str, **about: Any) -> Any:
@@ -364,7 +369,7 @@ def job_from_dict(content: Any, origin: str = "the job") -> Job:
             "%s has schema %r, this version reads %d; write it again with the same version of cryoden."
             % (origin, content["schema"], SCHEMA_VERSION)
         )
-    if content["system"] not in SYSTEMS:
+    if not isinstance(content["system"], str) or content["system"] not in SYSTEMS:
         raise JobError(
             "%s asks for the unknown system %r; known are: %s." % (origin, content["system"], ", ".join(SYSTEMS))
         )

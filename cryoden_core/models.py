@@ -49,8 +49,9 @@ def load_model(path: str, system: str) -> tuple[dict[str, torch.Tensor], dict[st
         raise JobError(f"the model {path} cannot be read: {error}.") from error
     try:
         about = json.loads(metadata["cryoden"])
-    except (KeyError, ValueError) as error:
+        written_for = about["system"]
+    except (KeyError, TypeError, ValueError) as error:
         raise JobError(f"{path} is not a model that CryoDen wrote.") from error
-    if about.get("system") != system:
-        raise JobError(f"{path} is a model of {about.get('system')!r}, not of {system!r}.")
+    if written_for != system:
+        raise JobError(f"{path} is a model of {written_for!r}, not of {system!r}.")
     return weights, about

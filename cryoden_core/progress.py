@@ -60,11 +60,11 @@ def _header(path: str) -> List[str]:
 
 
 def _rewrite(path: str, names: List[str], keep: Callable[[Dict[str, str]], bool]) -> None:
-    """Write a table again with other columns or fewer rows, whole or not at all."""
+    """Write a table again with other columns or fewer rows, whole or not at all; rows cut short are dropped."""
     rows: List[Dict[str, str]] = []
     if os.path.exists(path):
         with open(path, newline="", encoding="utf-8") as stream:
-            rows = [row for row in csv.DictReader(stream) if keep(row)]
+            rows = [row for row in csv.DictReader(stream) if None not in row and None not in row.values() and keep(row)]
     temporary = "%s.tmp%d" % (path, os.getpid())
     with open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=names)

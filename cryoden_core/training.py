@@ -102,7 +102,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.rank)
         self.step = 0
         self._full_precision = not self.settings.precision
-        self._bad_steps = 0
+        self._bad_steps = dict.fromkeys(self.task.optimizers, 0)
         self._stop = False
         self._base_rates = {
             name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in self.task.optimizers.items()
@@ -127,9 +127,9 @@ class Trainer:
         self._average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         if not (torch.isfinite(norm) and torch.isfinite(loss)):
-            self._count_bad_step()
+            self._count_bad_step(optimizer)
             return False
-        self._bad_steps = 0
+        self._bad_steps[optimizer] = 0
         chosen.step()
         return True
 
@@ -162,7 +162,7 @@ class Trainer:
                 if due or self._stop or self.step == settings.steps:
                     self.save()
                     saved = time.monotonic()
-                if self._stop and self.step < settings.steps:
+                if self._stop:
                     raise Interrupted(f"stopped at step {self.step} of {settings.steps} of {self.task.name}")
 
     @contextlib.contextmanager
@@ -211,11 +211,11 @@ class Trainer:
             return
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            written_for = state["fingerprint"]
         except Exception as error:
-            raise JobError(
-                f"the checkpoint {self.checkpoint} cannot be read ({error}); start without --resume."
-            ) from error
-        if state["fingerprint"] != self.fingerprint:
+            # What torch says about a spoiled file is a page long; it is kept as the cause.
+            raise JobError(f"the checkpoint {self.checkpoint} cannot be read; start without --resume.") from error
+        if written_for != self.fingerprint:
             raise JobError(
                 f"the checkpoint {self.checkpoint} belongs to other input or parameters; start without --resume."
             )
@@ -261,9 +261,9 @@ class Trainer:
             if self.on_log:
                 self.on_log(self.step, values)
 
-    def _count_bad_step(self) -> None:
-        self._bad_steps += 1
-        if self._bad_steps < PATIENCE:
+    def _count_bad_step(self, optimizer: str) -> None:
+        self._bad_steps[optimizer] += 1
+        if self._bad_steps[optimizer] < PATIENCE:
             return
         if self._full_precision:
             raise TrainingDiverged(
@@ -271,7 +271,7 @@ class Trainer:
                 "values or try another seed."
             )
         self.progress.warn("the loss was not finite; training goes on in float32.")
-        self._full_precision, self._bad_steps = True, 0
+        self._full_precision, self._bad_steps[optimizer] = True, 0
 
     def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
         if self.world == 1:

@@ -11,31 +11,14 @@ import itertools
 import json
 import os
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
-import mrcfile
 from tomo.objects import Tomogram
 
 from cryoden_core.jobs import JobError, NmsgJob, NmsgTrainJob, RunFolder
+from cryoden_core.mrc import open_volume
 
-#: Extensions under which MRC volumes are kept.
-MRC_EXTENSIONS = (".mrc", ".rec", ".map", ".mrcs", ".st", ".ali")
-
-#: Bytes per voxel by MRC mode, for the modes that hold real grey values.
-BYTES_OF_MODE = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}
-
-
-class VolumeHeader(NamedTuple):
-    """What a file's header says: size in voxels (x, y, z) and MRC mode."""
-
-    x: int
-    y: int
-    z: int
-    mode: int
-
-    @property
-    def voxels(self) -> int:
-        return self.x * self.y * self.z
+Size = Tuple[int, int, int]
 
 
 class ItemFolder(RunFolder):
@@ -85,33 +68,16 @@ def clean_path(path: str) -> str:
     return path[:-4] if path.endswith(":mrc") else path
 
 
-def read_volume_header(path: str) -> VolumeHeader:
-    """The header of an MRC volume.
+def volume_size(path: str) -> Size:
+    """The size in voxels (x, y, z) of an MRC volume; no grey value is read.
 
     Raises
     ------
     JobError
-        When the file is missing, is no MRC, holds complex or colour values, is two-dimensional or shorter than its
-        header promises.
+        When the file is missing, is no MRC volume, or is shorter than its header promises.
     """
-    if not os.path.exists(path):
-        raise JobError("the file %s does not exist." % path)
-    if not path.lower().endswith(MRC_EXTENSIONS):
-        raise JobError("%s is no MRC volume (%s); convert it first." % (path, ", ".join(MRC_EXTENSIONS)))
-    try:
-        with mrcfile.open(path, mode="r", permissive=True, header_only=True) as volume:
-            header = volume.header
-            x, y, z, mode = int(header.nx), int(header.ny), int(header.nz), int(header.mode)
-            start = 1024 + int(header.nsymbt)
-    except (ValueError, OSError, AttributeError) as error:
-        raise JobError("%s cannot be read as MRC: %s." % (path, error)) from error
-    if mode not in BYTES_OF_MODE:
-        raise JobError("%s has MRC mode %d, which is no grey-value volume (0, 1, 2, 6 and 12 are)." % (path, mode))
-    if min(x, y, z) < 1 or z == 1:
-        raise JobError("%s is no volume: its size is %d x %d x %d." % (path, x, y, z))
-    if os.path.getsize(path) < start + x * y * z * BYTES_OF_MODE[mode]:
-        raise JobError("%s is shorter than its header promises; it is truncated." % path)
-    return VolumeHeader(x, y, z, mode)
+    z, y, x = open_volume(path).shape
+    return x, y, z
 
 
 def half_map_paths(tomogram: Tomogram) -> List[str]:
@@ -167,12 +133,12 @@ def even_and_odd(tomogram: Tomogram) -> Optional[Tuple[str, str]]:
 def input_problems(tomogram: Tomogram, use_halves: bool) -> List[str]:
     """What is wrong with one tomogram and its halves, as far as headers can tell."""
     try:
-        size = read_volume_header(clean_path(tomogram.getFileName()))[:3]
+        size = volume_size(clean_path(tomogram.getFileName()))
         halves = even_and_odd(tomogram) if use_halves else None
         if halves and os.path.realpath(halves[0]) == os.path.realpath(halves[1]):
             raise JobError("both half maps are the same file, %s." % halves[0])
         for half in halves or ():
-            found = read_volume_header(half)[:3]
+            found = volume_size(half)
             if found != size:
                 raise JobError("the half map %s has size %s, the tomogram %s." % (half, _times(found), _times(size)))
     except JobError as error:
@@ -183,8 +149,8 @@ def input_problems(tomogram: Tomogram, use_halves: bool) -> List[str]:
 def mask_problem(tomogram: Tomogram, mask: str) -> Optional[str]:
     """What is wrong with the mask of a tomogram, or None."""
     try:
-        found = read_volume_header(mask)[:3]
-        size = read_volume_header(clean_path(tomogram.getFileName()))[:3]
+        found = volume_size(mask)
+        size = volume_size(clean_path(tomogram.getFileName()))
     except JobError as error:
         return str(error)
     if found != size:
@@ -264,12 +230,10 @@ def nmsg_train_job(
 
 def output_tomogram(tomogram: Tomogram, folder: ItemFolder) -> Tomogram:
     """The tomogram to register: everything of the input but the file, with the denoised halves or without any."""
-    result = Tomogram(tsId=tomogram.getTsId())
-    result.copyInfo(tomogram)
-    result.setFileName(folder.output)
-    result.setSamplingRate(tomogram.getSamplingRate())
-    result.setCtfCorrected(tomogram.ctfCorrected())
-    # copyInfo brings the halves of the input along, which are still noisy.
+    result = tomogram.clone()
+    result.cleanObjId()
+    result.setLocation(folder.output)
+    # The halves of the input are still noisy; the result must not point to them.
     result.setHalfMaps(list(folder.halves) if all(os.path.exists(half) for half in folder.halves) else [])
     return result
 

@@ -27,7 +27,7 @@ from ..convert import (
     nmsg_job,
     nmsg_train_job,
     read_json,
-    read_volume_header,
+    volume_size,
 )
 from ..estimate import Estimate, estimate_nmsg
 from ..objects import CryodenModel
@@ -379,7 +379,8 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
         voxels = []
         for tomogram in tomograms.iterItems():
             try:
-                voxels.append(read_volume_header(clean_path(tomogram.getFileName())).voxels)
+                x, y, z = volume_size(clean_path(tomogram.getFileName()))
+                voxels.append(x * y * z)
             except JobError:
                 continue  # validation says it
         with_halves = self.useHalfMaps.get() and self.outputHalfMaps.get() and tomograms.hasOddEven()

@@ -1,0 +1,187 @@
+"""The plugin as Scipion finds it: tree, variables, environments, citations, template."""
+
+import importlib.util
+import inspect
+import json
+import os
+import tempfile
+import unittest
+from unittest import mock
+
+from pwem import Domain
+from pyworkflow.gui.project.viewprotocols_extra import ProtocolTreeConfig
+from pyworkflow.protocol import Protocol
+from pyworkflow.tests import BaseTest, setupTestProject
+
+import cryoden_scipion
+from cryoden_core.jobs import NMSG_PRESETS, NOISE_MODELS, NmsgJob, default_of
+
+from .. import Plugin, protocols
+from ..constants import CRYODEN_ENV_ACTIVATION, CRYODEN_HOME, CRYODEN_LOADER, CRYODEN_PYTHON
+from ..protocols import ProtCryodenNmsgDenoise
+
+
+def leaves(menu, path=()):
+    """Every (path, protocol class) of a tree."""
+    for child in menu.childs:
+        if child.tag == "protocol":
+            yield path, child.value
+        yield from leaves(child, (*path, child.text))
+
+
+class TestTree(unittest.TestCase):
+    """What protocols.conf promises."""
+
+    def setUp(self):
+        Domain.getPlugins()
+
+    def test_every_entry_of_the_tree_is_a_protocol_and_every_protocol_is_an_entry(self):
+        path = os.path.join(os.path.dirname(cryoden_scipion.__file__), "protocols.conf")
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+        self.assertNotIn("%", text)  # the file is read with interpolation
+        listed = set()
+
+        def collect(nodes):
+            for node in nodes:
+                if node["tag"] == "protocol":
+                    listed.add(node["value"])
+                collect(node.get("children", []))
+
+        collect(json.loads(text.split("=", 1)[1]))
+        final = {
+            name
+            for name, found in inspect.getmembers(protocols, inspect.isclass)
+            if issubclass(found, Protocol) and "_label" in vars(found)
+        }
+        self.assertEqual(listed, final)
+        self.assertLessEqual(listed, set(Domain.getProtocols()))
+
+    def test_the_protocol_stands_among_the_denoisers_of_the_tomography_view(self):
+        views = ProtocolTreeConfig.load(Domain, "/nonexistent")
+        found = [path for path, value in leaves(views["Tomography"]) if value == "ProtCryodenNmsgDenoise"]
+        self.assertEqual(found, [("Tomograms", "Denoise")])
+
+    def test_objects_viewers_and_references_are_found(self):
+        self.assertIn("CryodenModel", Domain.getObjects())
+        self.assertIn("CryodenNmsgViewer", Domain.getViewers())
+        self.assertIn("Yang2024", cryoden_scipion._bibtex)
+        for reference in cryoden_scipion._references + ProtCryodenNmsgDenoise()._citations():
+            self.assertIn(reference, cryoden_scipion._bibtex)
+        self.assertTrue(os.path.exists(os.path.join(os.path.dirname(cryoden_scipion.__file__), cryoden_scipion._logo)))
+
+
+class TestForm(unittest.TestCase):
+    """The form shows the core's own defaults and explains itself."""
+
+    def test_defaults_are_those_of_the_core(self):
+        form = ProtCryodenNmsgDenoise()
+        self.assertEqual(NMSG_PRESETS[form.preset.get()], default_of(NmsgJob, "preset"))
+        self.assertEqual(NOISE_MODELS[form.noiseModel.get()], default_of(NmsgJob, "noise_model"))
+        for name in ("strength", "steps", "tile", "seed"):
+            self.assertEqual(getattr(form, name).get(), default_of(NmsgJob, name))
+        self.assertEqual(form.cpuFallback.get(), default_of(NmsgJob, "cpu_fallback"))
+
+    def test_every_parameter_has_a_help_text(self):
+        own = ["preset", "strength", "steps", "tile", "seed", "noiseModel", "trainingMode", "trainingTomograms"]
+        own += ["inputSetOfTomograms", "inputMask", "inputModel", "useHalfMaps", "outputHalfMaps", "cpuFallback"]
+        for name in [*own, "useGpu", "gpuList"]:
+            self.assertGreater(len(ProtCryodenNmsgDenoise().getParam(name).help.get()), 30, name)
+
+
+class TestEnvironment(unittest.TestCase):
+    """Which interpreter runs the core, and what is said when there is none."""
+
+    def setUp(self):
+        self.home = tempfile.mkdtemp()
+        variables = {
+            CRYODEN_LOADER: "", CRYODEN_PYTHON: "", CRYODEN_HOME: self.home, CRYODEN_ENV_ACTIVATION: "conda activate c",
+        }  # fmt: skip
+        for patch in (
+            mock.patch.dict(Plugin._vars, variables),
+            mock.patch.object(Plugin, "_problems", None),
+            mock.patch.object(Plugin, "ownInterpreterHasTorch", return_value=False),
+            mock.patch.object(Plugin, "getCondaActivationCmd", return_value="hook &&"),
+        ):
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def test_a_module_comes_before_everything(self):
+        Plugin._vars.update({CRYODEN_LOADER: "module load cryoden;", CRYODEN_PYTHON: "/opt/my python"})
+        self.assertEqual(Plugin.getCoreProgram(), "module load cryoden && '/opt/my python' -m cryoden_core")
+        self.assertEqual(Plugin.validateInstallation(), [])
+
+    def test_a_given_interpreter_comes_before_scipions_own(self):
+        Plugin.ownInterpreterHasTorch.return_value = True
+        Plugin._vars[CRYODEN_PYTHON] = "/opt/my python"
+        self.assertEqual(Plugin.getCoreProgram(), "'/opt/my python' -m cryoden_core")
+        self.assertIn("CRYODEN_PYTHON is /opt/my python, which is no program", Plugin.validateInstallation()[0])
+
+    def test_scipions_own_interpreter_is_the_default_where_it_has_torch(self):
+        Plugin.ownInterpreterHasTorch.return_value = True
+        self.assertRegex(Plugin.getCoreProgram(), "python[0-9.]* -m cryoden_core$")
+        self.assertEqual(Plugin.validateInstallation(), [])
+
+    def test_a_built_environment_is_used_with_or_without_conda(self):
+        self.assertEqual(Plugin.getCoreProgram(), "hook && conda activate c && python -m cryoden_core")
+        python = os.path.join(self.home, "env", "bin", "python")
+        os.makedirs(os.path.dirname(python))
+        open(python, "w").close()
+        self.assertEqual(Plugin.getCoreProgram(), "%s -m cryoden_core" % python)
+        self.assertEqual(Plugin.validateInstallation(), [])
+
+    def test_a_missing_core_is_told_with_the_command_that_installs_it(self):
+        said = "\n".join(Plugin.validateInstallation())
+        self.assertIn("scipion3 installb cryoden-", said)
+        self.assertIn("pip install 'scipion-em-cryoden[core]'", said)
+
+    def test_the_answer_is_kept(self):
+        Plugin.validateInstallation()
+        with mock.patch.object(importlib.util, "find_spec", side_effect=AssertionError("looked again")):
+            Plugin.validateInstallation()
+
+    def test_nothing_of_scipions_python_leaks_into_the_worker(self):
+        with mock.patch.dict(os.environ, {"PYTHONPATH": "/scipion/modules", "CUDA_VISIBLE_DEVICES": "3"}):
+            environ = Plugin.getEnviron()
+        self.assertNotIn("PYTHONPATH", environ)
+        self.assertEqual(environ["PYTHONNOUSERSITE"], "1")
+        self.assertEqual(environ["CUDA_VISIBLE_DEVICES"], "3")  # the queue's, not ours to touch
+
+    def test_the_environment_is_built_with_conda_where_there_is_one_and_with_venv_elsewhere(self):
+        for conda, expected in ((True, "conda create -y -n cryoden-"), (False, "-m venv --clear env")):
+            environment = mock.Mock()
+            with mock.patch.object(Plugin, "hasConda", return_value=conda):
+                Plugin.defineBinaries(environment)
+            name, details = environment.addPackage.call_args[0][0], environment.addPackage.call_args[1]
+            command, target = details["commands"][0]
+            self.assertEqual(name, "cryoden")
+            self.assertIn(expected, command)
+            self.assertIn(" torch", command)
+            self.assertNotIn("scipion-pyworkflow", command)
+            self.assertTrue(command.endswith("touch " + target))
+            self.assertTrue(details["default"])
+
+
+class TestTemplate(BaseTest):
+    """The workflow that the project window offers."""
+
+    def test_the_template_becomes_an_import_and_a_denoising_that_are_connected(self):
+        setupTestProject(type(self))
+        (template,) = cryoden_scipion._pluginInstance.getTemplates()
+        self.assertIn("NMSG", template.description)
+        template.replaceEnvVariables()
+        template.parseContent()
+        folder = os.path.join(tempfile.mkdtemp(), "my tomograms")
+        os.makedirs(folder)
+        template.setParamValue("path", folder)
+        template.setParamValue("sr", "13.6")
+        template.setParamValue("gpu", "false")
+        self.proj.loadProtocols(template.createTemplateFile())
+        runs = {run.getClassName(): run for run in self.proj.getRuns()}
+        self.assertEqual(sorted(runs), ["ProtCryodenNmsgDenoise", "ProtImportTomograms"])
+        denoise, source = runs["ProtCryodenNmsgDenoise"], runs["ProtImportTomograms"]
+        self.assertEqual(source.filesPath.get(), folder)
+        self.assertEqual(source.samplingRate.get(), 13.6)
+        self.assertFalse(denoise.useGpu.get())
+        self.assertEqual(NMSG_PRESETS[denoise.preset.get()], "default")
+        self.assertEqual(denoise.inputSetOfTomograms.getObjValue().getObjId(), source.getObjId())

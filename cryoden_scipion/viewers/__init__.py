@@ -1,0 +1,5 @@
+"""Viewers of CryoDen."""
+
+from .viewer_nmsg import CryodenNmsgViewer
+
+__all__ = ["CryodenNmsgViewer"]

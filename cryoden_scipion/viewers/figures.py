@@ -1,0 +1,83 @@
+"""The pictures of one denoised tomogram, made from the files that its run left.
+
+Each function returns a matplotlib figure that belongs to no window, drawn by :mod:`cryoden_core.report`, which is what
+the core's own report uses.  Volumes stay on the disk: central slices and a central block are read.
+"""
+
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
+
+import numpy as np
+from tomo.objects import Tomogram
+
+from cryoden_core import report
+from cryoden_core.metrics import fsc
+from cryoden_core.mrc import open_volume
+from cryoden_core.progress import read_metrics
+
+from ..convert import ItemFolder, clean_path, even_and_odd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Edge of the central block from which the FSC is computed, voxels.
+FSC_BLOCK = 256
+
+
+def slices(before: Tomogram, after: Tomogram) -> "Figure":
+    """Central xy, xz and yz slices before, after and their difference, with one contrast."""
+    return report.slices_figure(_volume(before), _volume(after), after.getSamplingRate())
+
+
+def loss(folder: ItemFolder) -> "Figure":
+    """Training losses; the file grows while the training runs."""
+    return report.loss_figure(read_metrics(folder.metrics))
+
+
+def spectra(before: Tomogram, after: Tomogram) -> "Figure":
+    """Power spectra of before, after and the difference."""
+    return report.spectrum_figure(_volume(before), _volume(after), after.getSamplingRate())
+
+
+def half_map_fsc(before: Tomogram, after: Tomogram) -> Optional["Figure"]:
+    """Fourier shell correlation of the halves before and after, or None when there are no halves."""
+    curves = {name: _half_curve(tomogram) for name, tomogram in (("before", before), ("after", after))}
+    found = {name: curve for name, curve in curves.items() if curve is not None}
+    return report.fsc_figure(found, after.getSamplingRate()) if found else None
+
+
+def noise_report_text(content: Dict[str, Any]) -> str:
+    """The checks of the noise model, as ``noise_report.json`` holds them, in words."""
+    if not content:
+        return "This run has no noise report: a model was applied that had been trained before."
+    verdict = "passed" if content.get("passed") else "did NOT pass"
+    lines = ["The noise model %s its checks.  Noise measured from: %s." % (verdict, content.get("source", "?")), ""]
+    lines.append("%-6s %-34s %10s   %s" % ("", "check", "value", "allowed"))
+    for check in content.get("checks", []):
+        lines.append(
+            "%-6s %-34s %10.4g   %.4g to %.4g"
+            % (
+                "ok" if check["passed"] else "FAILED",
+                check["name"].replace("_", " "),
+                _number(check["value"]),
+                check["low"],
+                check["high"],
+            )
+        )
+        lines.append("%-6s %s" % ("", check.get("meaning", "")))
+    return "\n".join(lines)
+
+
+def _number(value: Optional[float]) -> float:
+    return float("nan") if value is None else value
+
+
+def _volume(tomogram: Tomogram) -> np.ndarray:
+    return open_volume(clean_path(tomogram.getFileName()))
+
+
+def _half_curve(tomogram: Tomogram) -> Optional[Tuple[np.ndarray, np.ndarray]]:
+    halves = even_and_odd(tomogram)
+    if halves is None:
+        return None
+    even, odd = (report.central_block(open_volume(path), FSC_BLOCK) for path in halves)
+    return fsc(even, odd)

@@ -1,0 +1,143 @@
+"""The viewer behind *Analyze results* of the NMSG protocol: thin glue between a small form and the figures."""
+
+import os
+from typing import Any, Callable, Dict, List
+
+from pyworkflow.protocol.params import EnumParam, Form, LabelParam
+from pyworkflow.viewer import DESKTOP_TKINTER, MSG_WARN, MessageView, ProtocolViewer, TextView, View
+from tomo.objects import Tomogram
+
+from cryoden_core.jobs import JobError
+
+from ..constants import OUTPUT_TOMOGRAMS
+from ..convert import ItemFolder, item_folders, read_json, safe_name
+from ..protocols import ProtCryodenNmsgDenoise
+from . import figures
+from .figure_view import FigureView
+
+
+class CryodenNmsgViewer(ProtocolViewer):
+    """Before and after, training, spectra, agreement of the halves and the noise report of one tomogram.
+
+    What is there can be looked at while the run goes on: the loss from the first steps, the rest when the tomogram is
+    finished.
+    """
+
+    _label = "NMSG viewer"
+    _targets = [ProtCryodenNmsgDenoise]
+    _environments = [DESKTOP_TKINTER]
+
+    def _defineParams(self, form: Form) -> None:
+        form.addSection(label="Denoised tomograms")
+        form.addParam(
+            "tomogram",
+            EnumParam,
+            choices=self.tsIds() or ["none yet"],
+            default=0,
+            display=EnumParam.DISPLAY_COMBO,
+            label="Tomogram",
+            help="Which tomogram the pictures below are about.",
+        )
+        form.addParam(
+            "showSlices",
+            LabelParam,
+            important=True,
+            label="Slices before, after and difference",
+            help="Central xy, xz and yz slices with the same contrast. The difference is what was removed: it should "
+            "look like noise, without any trace of the specimen.",
+        )
+        form.addParam(
+            "showLoss",
+            LabelParam,
+            label="Training loss",
+            help="Losses over the training steps; press again while the training runs to see more of them.",
+        )
+        form.addParam(
+            "showSpectra",
+            LabelParam,
+            label="Power spectra",
+            help="Radial power spectra of the tomogram before and after, and of what was removed.",
+        )
+        form.addParam(
+            "showFsc",
+            LabelParam,
+            label="Agreement of the half maps (FSC)",
+            help="Fourier shell correlation between the even and the odd tomogram, before and after. After denoising "
+            "it is no measure of resolution, because both halves went through the same network.",
+        )
+        form.addParam(
+            "showNoiseReport",
+            LabelParam,
+            label="Checks of the noise model",
+            help="Whether the noise that the network was trained with is that of the tomogram.",
+        )
+
+    def _getVisualizeDict(self) -> Dict[str, Callable]:
+        return {
+            "showSlices": lambda *_: self.figure("before, after, difference", self._slices),
+            "showLoss": lambda *_: self.figure("training", self._loss),
+            "showSpectra": lambda *_: self.figure("power spectra", self._spectra),
+            "showFsc": lambda *_: self.figure("half maps", self._fsc),
+            "showNoiseReport": self._noiseReport,
+        }
+
+    # --------------------------- what is shown -------------------------------
+    def figure(self, what: str, draw: Callable[[], Any]) -> List[View]:
+        """The window with one figure, or the sentence that says why there is none."""
+        try:
+            drawn = draw()
+        except (JobError, OSError) as error:
+            return [MessageView(str(error), "Nothing to show", MSG_WARN, self.getTkRoot())]
+        return [FigureView(drawn, "%s: %s" % (self.tsId(), what), self.getTkRoot())]
+
+    def _slices(self) -> Any:
+        return figures.slices(self._before(), self._after())
+
+    def _loss(self) -> Any:
+        return figures.loss(self._trainedFolder())
+
+    def _spectra(self) -> Any:
+        return figures.spectra(self._before(), self._after())
+
+    def _fsc(self) -> Any:
+        drawn = figures.half_map_fsc(self._before(), self._after())
+        if drawn is None:
+            raise JobError("%s has no half maps." % self.tsId())
+        return drawn
+
+    def _noiseReport(self, *_: Any) -> List[View]:
+        path = os.path.join(self.protocol.getProject().getTmpPath(), "%s_noise_report.txt" % safe_name(self.tsId()))
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(figures.noise_report_text(read_json(self._trainedFolder().noise_report)))
+        return [TextView([path], "%s: checks of the noise model" % self.tsId(), self.getTkRoot())]
+
+    # --------------------------- which tomogram ------------------------------
+    def tsIds(self) -> List[str]:
+        """The tomograms that were started, in the order of the input."""
+        started = {folder.name for folder in item_folders(self.protocol._getExtraPath())}
+        return [ts_id for ts_id in self.protocol.getInputSet().getTSIds() if safe_name(ts_id) in started]
+
+    def tsId(self) -> str:
+        """The tomogram that was chosen."""
+        return (self.tsIds() or ["none yet"])[self.tomogram.get()]
+
+    def _folder(self) -> ItemFolder:
+        return ItemFolder.of(self.protocol._getExtraPath(), self.tsId())
+
+    def _trainedFolder(self) -> ItemFolder:
+        """Where the training of this tomogram's network left its files."""
+        own = self._folder()
+        shared = self.protocol._trainingFolder()
+        return shared if os.path.exists(shared.metrics) and not os.path.exists(own.metrics) else own
+
+    def _before(self) -> Tomogram:
+        return self._find(self.protocol.getInputSet())
+
+    def _after(self) -> Tomogram:
+        return self._find(getattr(self.protocol, OUTPUT_TOMOGRAMS, None))
+
+    def _find(self, tomograms: Any) -> Tomogram:
+        found = tomograms.getItem(Tomogram.TS_ID_FIELD, self.tsId()) if tomograms is not None else None
+        if found is None:
+            raise JobError("%s is not finished yet." % self.tsId())
+        return found.clone()

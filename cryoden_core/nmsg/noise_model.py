@@ -101,12 +101,12 @@ def measure_spectra(
     block = block_shape(shape_of(volume), SPECTRUM_EDGE)
     total = smooth_spectrum(mean_spectrum(volume, block, mean, scale), 0.7)
     if difference is not None:
-        noise = smooth_spectrum(mean_spectrum(difference, block, 0.0, scale), 1.0)
-        share = share_from_halves(smooth_spectrum(total, 1.0), noise, block)
-        return Spectra(total, torch.minimum(noise, 1.3 * total), block, share)
-    share = share_from_background(volume, mean, scale)
+        share = share_from_halves(volume, difference, mean, scale)  # type: ignore[arg-type]
+    else:
+        share = share_from_background(volume, mean, scale)
     rho = resample_spectrum(share.rho, block).clamp(0, 1)
-    rho = rho * _ramp_correction(total, rho, block)
+    if difference is None:
+        rho = rho * _ramp_correction(total, rho, block)
     return Spectra(total, rho * total, block, share)
 
 

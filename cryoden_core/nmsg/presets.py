@@ -20,7 +20,7 @@ class Preset:
     batch: int
     rate: float
     flips: int
-    alpha: float = 0.5
+    alpha: float = 0.8
     guidance_weight: float = 0.02
     sparsity_weight: float = 0.01
     base_kernel: int = 3
@@ -28,7 +28,7 @@ class Preset:
 
 #: ``paper`` is not in this table: its network, loss and training are those of :mod:`cryoden_core.nmsg.paper`.
 PRESETS = {
-    "fast": Preset(features=16, depth=3, steps=150, tile=64, batch=1, rate=2e-3, flips=2),
-    "default": Preset(features=16, depth=3, steps=800, tile=64, batch=1, rate=2e-3, flips=4),
-    "best": Preset(features=32, depth=3, steps=4000, tile=64, batch=2, rate=1e-3, flips=8),
+    "fast": Preset(features=16, depth=3, steps=120, tile=64, batch=1, rate=1e-3, flips=2),
+    "default": Preset(features=16, depth=3, steps=400, tile=64, batch=1, rate=1e-3, flips=4),
+    "best": Preset(features=24, depth=3, steps=2000, tile=64, batch=1, rate=1e-3, flips=8),
 }

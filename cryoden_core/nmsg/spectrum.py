@@ -33,7 +33,9 @@ def block_shape(volume_shape: Shape, edge: int) -> Shape:
 def block_corners(volume_shape: Shape, block: Shape, maximum: int = MAX_BLOCKS) -> np.ndarray:
     """Corners (n, 3) of half-overlapping blocks that cover the volume; an even subset when there are too many."""
     axes = [
-        np.unique(np.linspace(0, size - edge, max(1, 1 + round((size - edge) / (edge / 2)))).astype(int))
+        np.unique(
+            np.linspace(0, size - edge, max(1 + (size > edge), 1 + round((size - edge) / (edge / 2)))).astype(int)
+        )
         for size, edge in zip(volume_shape, block, strict=True)
     ]
     corners = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
@@ -127,9 +129,19 @@ class NoiseShare:
     contrast: float
 
 
-def share_from_halves(mean_power: torch.Tensor, difference_power: torch.Tensor, block: Shape) -> NoiseShare:
-    """rho from the spectra of the half sum and of the half difference, which holds no signal."""
-    rho = (smooth_spectrum(difference_power, 0.7) / smooth_spectrum(mean_power, 0.7).clamp_min(1e-12)).clamp(0, 1)
+def share_from_halves(
+    volume: np.ndarray, difference: np.ndarray, mean: float, scale: float, edge: int = 32
+) -> NoiseShare:
+    """rho from the spectra of the volume and of its half difference, which holds no signal.
+
+    Where there is next to no signal rho is set to one: the noise then has the very spectrum of the volume, and the
+    scatter of two measured spectra does not pass for signal.
+    """
+    block = block_shape(volume.shape, edge)
+    total = mean_spectrum(volume, block, mean, scale)
+    noise = mean_spectrum(difference, block, 0.0, scale)
+    rho = smooth_spectrum(noise, 1.0) / smooth_spectrum(total, 1.0).clamp_min(1e-12)
+    rho = torch.where(rho > 0.97, torch.ones_like(rho), rho)
     empty = np.zeros((0, 3), int)
     return NoiseShare(rho, block, "halves", empty, empty, np.ones(0), 1.0)
 

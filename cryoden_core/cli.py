@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import operator
+import os
 import signal
 import sys
 import traceback

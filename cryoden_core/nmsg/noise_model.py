@@ -101,7 +101,7 @@ def measure_spectra(
     block = block_shape(shape_of(volume), SPECTRUM_EDGE)
     total = smooth_spectrum(mean_spectrum(volume, block, mean, scale), 0.7)
     if difference is not None:
-        share = share_from_halves(volume, difference, mean, scale)  # type: ignore[arg-type]
+        share = share_from_halves(volume, difference, mean, scale)
     else:
         share = share_from_background(volume, mean, scale)
     rho = resample_spectrum(share.rho, block).clamp(0, 1)

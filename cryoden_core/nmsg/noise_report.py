@@ -142,8 +142,11 @@ def _bin_means(power: torch.Tensor, index: torch.Tensor, bins: int, band: torch.
 
 
 def _worst(drawn: torch.Tensor, true: torch.Tensor) -> float:
-    """Largest |ratio - 1| over the bins with more than 1 % of the peak power."""
-    used = torch.isfinite(true) & (true > 0.01 * true[torch.isfinite(true)].max())
+    """Largest |ratio - 1| over the bins with more than 5 % of the peak power.
+
+    What is weaker is mostly what the window leaks into the missing wedge (4 % was measured), which has its own row.
+    """
+    used = torch.isfinite(true) & (true > 0.05 * true[torch.isfinite(true)].max())
     return float((drawn[used] / true[used] - 1).abs().max())
 
 

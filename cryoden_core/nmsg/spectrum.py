@@ -129,15 +129,13 @@ class NoiseShare:
     contrast: float
 
 
-def share_from_halves(
-    volume: np.ndarray, difference: np.ndarray, mean: float, scale: float, edge: int = 32
-) -> NoiseShare:
+def share_from_halves(volume: Readable, difference: Readable, mean: float, scale: float, edge: int = 32) -> NoiseShare:
     """rho from the spectra of the volume and of its half difference, which holds no signal.
 
     Where there is next to no signal rho is set to one: the noise then has the very spectrum of the volume, and the
     scatter of two measured spectra does not pass for signal.
     """
-    block = block_shape(volume.shape, edge)
+    block = block_shape(shape_of(volume), edge)
     total = mean_spectrum(volume, block, mean, scale)
     noise = mean_spectrum(difference, block, 0.0, scale)
     rho = smooth_spectrum(noise, 1.0) / smooth_spectrum(total, 1.0).clamp_min(1e-12)

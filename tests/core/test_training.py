@@ -1,5 +1,6 @@
 """The training loop: interruption, resumption, what is not finite, averages, several processes."""
 
+import itertools
 import math
 import os
 import signal
@@ -232,7 +233,7 @@ def test_the_rate_rises_and_falls():
     rates = [settings.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1, rel=1e-3)
     assert max(rates) == rates[9] or max(rates) == rates[10]
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(0.02, abs=1e-3)
     assert {TrainingSettings(10, warm_up=0, final_rate=1).rate(step) for step in range(10)} == {1.0}
 
@@ -295,7 +296,7 @@ def test_another_seed_gives_another_training_and_the_same_seed_the_same(tmp_path
     assert equal(results[0], results[1]) and not equal(results[0], results[2])
 
 
-def one_process(rank: int, port: int, folder: str, stop: int) -> None:
+def one_process(rank: int, port: int, folder: str) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
 
@@ -315,7 +316,7 @@ def test_two_processes_see_different_data_and_end_with_equal_weights(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.spawn(one_process, (port, str(tmp_path), 0), nprocs=2)
+    multiprocessing.spawn(one_process, (port, str(tmp_path)), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["seen"] != second["seen"]
     assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())

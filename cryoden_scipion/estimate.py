@@ -6,15 +6,17 @@ tell minutes from days.
 
 from typing import NamedTuple, Sequence
 
-#: Training steps of the presets, and the cost of one of their steps relative to one of 'default'.
-STEPS = {"fast": 150, "default": 1500, "best": 6000, "paper": 4000}
-STEP_COST = {"fast": 0.3, "default": 1.0, "best": 2.0, "paper": 12.0}
+#: Training steps of the presets, and what one step and one application cost relative to 'fast'.
+STEPS = {"fast": 150, "default": 800, "best": 4000, "paper": 4000}
+STEP_COST = {"fast": 1.0, "default": 1.0, "best": 8.0, "paper": 60.0}
+APPLYING_COST = {"fast": 1.0, "default": 2.0, "best": 16.0, "paper": 60.0}
 
-#: Seconds for a training step of 'default' and for applying the network to a million voxels.
-SECONDS_PER_STEP = {"cpu": 1.5, "gpu": 0.04}
-SECONDS_PER_MEGAVOXEL = {"cpu": 4.0, "gpu": 0.1}
+#: Seconds for a training step of 'fast' and for applying its network to a million voxels.  CPU: measured on two cores
+#: that other programs used too.  GPU: assumed thirty times faster, not measured.
+SECONDS_PER_STEP = {"cpu": 0.8, "gpu": 0.8 / 30}
+SECONDS_PER_MEGAVOXEL = {"cpu": 6.0, "gpu": 6.0 / 30}
 
-#: Memory of the program and a training step, and bytes per voxel of the volumes that are open at once.
+#: Memory of the program with a training step, and bytes per voxel of the volumes that are open at once.
 BASE_GIGABYTES = 2.0
 BYTES_PER_VOXEL = 12.0
 
@@ -48,7 +50,7 @@ def estimate_nmsg(
     """
     device = "gpu" if on_gpu else "cpu"
     training = (steps or STEPS[preset]) * STEP_COST[preset] * SECONDS_PER_STEP[device] * trainings
-    applying = sum(voxels) / 1e6 * SECONDS_PER_MEGAVOXEL[device] * volumes
+    applying = sum(voxels) / 1e6 * APPLYING_COST[preset] * SECONDS_PER_MEGAVOXEL[device] * volumes
     # On a CPU the jobs that run at the same time share its cores.
     shared = concurrent if on_gpu else 1
     memory = BASE_GIGABYTES + max(voxels, default=0) * BYTES_PER_VOXEL / 1e9

@@ -83,7 +83,7 @@ class TestAfterImod(CryodenTest):
             dosePerFrame=1.0,
         )
         self.launchProtocol(protocol)
-        return protocol.TiltSeries, sampling_rate
+        return protocol.outputTiltSeries, sampling_rate
 
     def test_the_reconstruction_of_imods_protocol_is_denoised(self):
         reconstruct_class = Domain.importFromPlugin("imod.protocols", "ProtImodTomoReconstruction", doRaise=True)

@@ -38,7 +38,7 @@ SPECTRUM_EDGE = 64
 
 
 def best_of(candidates: Iterable[tuple[str, bool, np.ndarray]], truth: np.ndarray) -> tuple[np.ndarray, str]:
-    """The candidate nearest to the truth by correlation; a candidate is its name, whether it ends the grid, a volume."""
+    """The candidate nearest to the truth by correlation; each is its name, whether it ends the grid, and a volume."""
     best, name, ends_grid, highest = None, "", False, -np.inf
     for setting, at_end, volume in candidates:
         found = metrics.correlation(volume, truth)
@@ -124,7 +124,7 @@ def wiener(noisy: np.ndarray) -> np.ndarray:
 
 
 def reduced_paper(job: NmsgJob) -> None:
-    """The published objective, data scheme and optimiser with the network of :data:`REDUCED_PAPER`; writes the output."""
+    """Write the output of the published objective, data and optimiser with the network of :data:`REDUCED_PAPER`."""
     progress = Progress(RunFolder.beside(job.output))
     folder = RunFolder.beside(job.output)
     os.makedirs(folder.path, exist_ok=True)

@@ -1,7 +1,7 @@
 """NMSG against raw tomograms, filters, BM4D and its published form, on packed phantoms with a known truth.
 
 At each noise level a phantom is made (64 x 160 x 160 voxels of 10 A, 78 macromolecules, 2 vesicles, 41 views of -60 to
-60 degrees, noise made in the views) and reconstructed with and without noise; every method gets the same noisy tomogram.
+60 degrees, noise made in the views) and reconstructed with and without noise; every method gets the same tomogram.
 Results are kept in OUT/LEVEL/METHOD.mrc and used again unless ``--redo``, so that methods can be run one by one; scores
 are collected in OUT/scores.json.
 

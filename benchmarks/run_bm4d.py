@@ -1,11 +1,11 @@
 """Denoise a volume with BM4D from its noise's power spectrum; a program of its own, run by ``nmsg_quality.py``.
 
-BM4D 4.2.5 (Maggioni et al. 2013; Makinen et al. 2022 for coloured noise) may not be redistributed, and its spectrum mode
-fails with NumPy 2.4 and with SciPy 1.10; NumPy 1.26.4 with SciPy 1.13.0 works.  Therefore it has an interpreter of its
-own, which needs nothing of CryoDen.
+BM4D 4.2.5 (Maggioni et al. 2013; Makinen et al. 2022 for coloured noise) may not be redistributed, and its spectrum
+mode fails with NumPy 2.4 and with SciPy 1.10; NumPy 1.26.4 with SciPy 1.13.0 works.  Therefore it has an interpreter of
+its own, which needs nothing of CryoDen.
 
-The spectrum is that of ``numpy.fft.fftn`` of the noise, E|FFT(noise)|^2, with the volume's shape: white noise of variance
-1 has as many as there are voxels.
+The spectrum is that of ``numpy.fft.fftn`` of the noise, E|FFT(noise)|^2, with the volume's shape: white noise of
+variance 1 has as many as there are voxels.
 """
 
 import argparse

@@ -60,7 +60,7 @@ def score(
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """Scores of several methods as a Markdown table; pairs of figures are noise-free reconstruction / density."""
     lines = [
-        "| method | CC | PSNR (dB) | SSIM | FSC = 0.5 (A) | FSC = 0.5 (1/A) | gain | power in the wedge (%) | seconds |",
+        "| method | CC | PSNR (dB) | SSIM | FSC = 0.5 (A) | FSC = 0.5 (1/A) | gain | in the wedge (%) | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
@@ -74,9 +74,8 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
                 " / ".join("none" if value is None or math.isnan(value) else form.format(value) for value in pair)
             )
         seconds = row.get("seconds")
-        cells += [
-            f"{row['gain']:.3f}", f"{100 * row['missing_wedge_share']:.1f}", "" if seconds is None else f"{seconds:.0f}",
-        ]  # fmt: skip
+        cells += [f"{row['gain']:.3f}", f"{100 * row['missing_wedge_share']:.1f}"]
+        cells.append("" if seconds is None else f"{seconds:.0f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -35,6 +35,7 @@ class TestFailures(CryodenTest):
     def continueAfterRepair(self, protocol, path):
         """Once the file is repaired, Continue processes it and the failed set shrinks."""
         synthetic.write_mrc(path, synthetic.tomogram(seed=5))
+        getattr(protocol, OUTPUT_FAILED).close()  # its file is made anew
         self.continueProtocol(protocol)
         self.assertEqual(sorted(protocol.Tomograms.getTSIds()), ["good", "nan"])
         self.assertEqual(getattr(protocol, OUTPUT_FAILED).getTSIds(), ["flat"])

@@ -25,6 +25,7 @@ from cryoden_core.nmsg.inputs import open_tomogram
 from cryoden_core.nmsg.noise_model import HalfDifference, measure_spectra, robust_statistics
 from cryoden_core.nmsg.spectrum import block_shape, mean_spectrum, resample_spectrum, smooth_spectrum
 from cryoden_core.progress import Progress
+from cryoden_core.tiling import shape_of
 
 GAUSSIAN_SIGMAS = (1.0, 1.5, 2.0, 2.5, 3.0)
 TV_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -87,11 +88,11 @@ def anisotropic_diffusion(noisy: np.ndarray) -> Iterator[tuple[str, bool, np.nda
 
 def noise_spectrum(even: np.ndarray, odd: np.ndarray) -> np.ndarray:
     """E|FFT(noise)|^2 of a tomogram even + odd, (z, y, x), from the difference of its halves, which holds no signal."""
-    shape = even.shape
+    shape = shape_of(even)
     block = block_shape(shape, SPECTRUM_EDGE)
     # even - odd is HalfDifference with a gain of 2, and has the noise of even + odd.
-    half = smooth_spectrum(mean_spectrum(HalfDifference(even, odd, gain=2.0), block), 0.7)
-    half = resample_spectrum(half, shape).numpy().astype(np.float64) * np.prod(shape)
+    power = smooth_spectrum(mean_spectrum(HalfDifference(even, odd, gain=2.0), block), 0.7)
+    half = resample_spectrum(power, shape).numpy().astype(np.float64) * np.prod(shape)
     full = np.empty(shape)
     width = half.shape[2]
     full[..., :width] = half
@@ -118,9 +119,9 @@ def wiener(noisy: np.ndarray) -> np.ndarray:
     mean, sd = robust_statistics(noisy)
     spectra = measure_spectra(noisy, mean, sd)
     share = ((spectra.total - spectra.noise) / spectra.total.clamp_min(1e-12)).clamp(0, 1)
-    share = resample_spectrum(share, noisy.shape).clamp(0, 1).numpy()
+    response = resample_spectrum(share, shape_of(noisy)).clamp(0, 1).numpy()
     transform = np.fft.rfftn(noisy - mean)
-    return (np.fft.irfftn(transform * share, s=noisy.shape) + mean).astype(np.float32)
+    return (np.fft.irfftn(transform * response, s=noisy.shape) + mean).astype(np.float32)
 
 
 def reduced_paper(job: NmsgJob) -> None:
@@ -131,7 +132,7 @@ def reduced_paper(job: NmsgJob) -> None:
     device = resolve_device(job, progress.warn)
     tomogram = open_tomogram(job.input, job.voxel_size, progress.warn)
     network, _, _ = paper.train(job, [tomogram], folder, device, progress, recipe=REDUCED_PAPER)
-    with mrc.create_volume(job.output, tomogram.data.shape, tomogram.voxel_size) as target, torch.no_grad():
+    with mrc.create_volume(job.output, shape_of(tomogram.data), tomogram.voxel_size) as target, torch.no_grad():
         paper.denoise_volume(network, tomogram.data, target, tomogram.mean, tomogram.sd, device=device)
     progress.finish()
 

@@ -2,7 +2,8 @@
 
 NMSG's default is trained on the sub-tomogram alone.  If only noise was removed, the residual (before minus after) has
 no correlation with the result, the autocorrelation and the spectrum of the noise that was measured before training, and
-no layer line: a microtubule repeats every 41 A along its axis, which makes a plane of power 1/41 A from the origin.  The residual's power over the noise's is below 1 where noise was left in, and above 1 where signal was taken.
+no layer line: a microtubule repeats every 41 A along its axis, which makes a plane of power 1/41 A from the origin.
+The residual's power over the noise's is below 1 where noise was left in, and above 1 where signal was taken.
 Written are ``denoised.mrc``, ``residual.mrc``, ``microtubule.png`` and ``figures.json``.
 """
 
@@ -53,8 +54,8 @@ def axis_of(volume: np.ndarray) -> np.ndarray:
     return np.linalg.svd(points - points.mean(0), full_matrices=False)[2][0]
 
 
-def layer_line(volume: np.ndarray, axis: np.ndarray, voxel_size: float) -> float:
-    """Power on the plane k . axis = 1/41 A, near the axis, over that of the planes beside it; 1 is no layer line."""
+def layer_line(volume: np.ndarray, axis: np.ndarray, voxel_size: float) -> tuple[float, float]:
+    """Mean power on the plane k . axis = 1/41 A, near the axis, and that of the planes beside it."""
     power = np.abs(np.fft.fftn(volume - volume.mean())) ** 2
     frequency = np.stack(np.meshgrid(*(np.fft.fftfreq(size, voxel_size) for size in volume.shape), indexing="ij"))
     along = np.abs(np.tensordot(axis, frequency, 1))
@@ -64,7 +65,7 @@ def layer_line(volume: np.ndarray, axis: np.ndarray, voxel_size: float) -> float
     near = across < LAYER_LINE_RADIUS
     means = {plane: power[near & (planes == plane)].mean() for plane in range(-12, 13)}
     # A slightly bent microtubule, or a repeat of 40 to 42 A, moves the peak by a plane.
-    return float(max(means[plane] for plane in (-1, 0, 1)) / np.median([means[p] for p in means if abs(p) > 3]))
+    return float(max(means[plane] for plane in (-1, 0, 1))), float(np.median([means[p] for p in means if abs(p) > 3]))
 
 
 def compare(raw: np.ndarray, denoised: np.ndarray, voxel_size: float) -> tuple[dict[str, Any], Spectra]:
@@ -74,6 +75,12 @@ def compare(raw: np.ndarray, denoised: np.ndarray, voxel_size: float) -> tuple[d
     spectra = measure_spectra(raw, mean, sd)
     found = mean_spectrum(residual, spectra.block, float(residual.mean()), sd)
     ratio = shell_means(found, spectra.block) / shell_means(spectra.noise, spectra.block)
+    lines = {
+        name: layer_line(volume, axis, voxel_size)
+        for name, volume in (("before", raw), ("after", denoised), ("residual", residual))
+    }
+    excess = {name: max(line - beside, 0.0) for name, (line, beside) in lines.items()}
+    kept = float(np.sqrt(excess["after"] / excess["before"])) if excess["before"] else float("nan")
     figures: dict[str, Any] = {
         "residual_correlation_with_output": metrics.correlation(residual, denoised),
         "output_variance_share": float(denoised.var() / raw.var()),
@@ -84,10 +91,8 @@ def compare(raw: np.ndarray, denoised: np.ndarray, voxel_size: float) -> tuple[d
         "autocorrelation": {
             "residual": autocorrelation(found, spectra.block), "noise": autocorrelation(spectra.noise, spectra.block),
         },
-        "layer_line": {
-            name: layer_line(volume, axis, voxel_size)
-            for name, volume in (("before", raw), ("after", denoised), ("residual", residual))
-        },
+        "layer_line": {name: line / beside for name, (line, beside) in lines.items()},
+        "layer_line_amplitude_kept": kept,
     }  # fmt: skip
     return figures, spectra
 
@@ -99,6 +104,7 @@ def print_figures(figures: dict[str, Any]) -> None:
         print(f"- {name.replace('_', ' ')}: {figures[name]:.4f}")
     lines = figures["layer_line"]
     print("- 41 A layer line over its surroundings: " + ", ".join(f"{name} {lines[name]:.2f}" for name in lines))
+    print(f"- amplitude of the layer line that was kept: {figures['layer_line_amplitude_kept']:.3f}")
     print("\n| lag (voxels) | " + " | ".join(LAGS) + " |\n|---|" + "---|" * len(LAGS))
     for name, values in figures["autocorrelation"].items():
         print(f"| {name} | " + " | ".join(f"{values[lag]:.3f}" for lag in LAGS) + " |")

@@ -56,7 +56,7 @@ def hann_window(shape: Shape) -> torch.Tensor:
 def read_block(volume: Readable, corner: np.ndarray, block: Shape) -> torch.Tensor:
     """Copy a block out of an array or memory map as float32."""
     region = tuple(slice(int(c), int(c) + b) for c, b in zip(corner, block, strict=True))
-    return torch.from_numpy(np.ascontiguousarray(volume[region], dtype=np.float32))
+    return torch.from_numpy(np.array(volume[region], np.float32, order="C"))
 
 
 def periodograms(

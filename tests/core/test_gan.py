@@ -1,0 +1,150 @@
+"""The adversarial noise model: its critic's penalty, its odd generator, a few steps of training."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cryoden_core.jobs import RunFolder
+from cryoden_core.nets.critics import NoiseCritic3d, gradient_penalty
+from cryoden_core.nmsg import gan
+from cryoden_core.nmsg.gan import NoiseGenerator, NoiseTask, draw
+from cryoden_core.nmsg.noise_model import Spectra, SpectralNoiseModel
+from cryoden_core.nmsg.spectrum import NoiseShare
+from cryoden_core.progress import Progress
+from cryoden_core.training import Interrupted
+from tests.core.noise_volumes import coloured, ramp_power
+
+CPU = torch.device("cpu")
+BLOCK = (16, 16, 16)
+
+
+class Linear(nn.Module):
+    """A critic whose gradient is ``weight`` everywhere."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, cubes: torch.Tensor) -> torch.Tensor:
+        return (cubes * self.weight).sum(dim=(1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("norm", [0.0, 0.5, 1.0, 3.0])
+def test_the_penalty_of_a_linear_critic_is_the_square_of_its_norm_minus_one(norm):
+    weight = torch.randn(4, 4, 4)
+    critic = Linear(weight * norm / weight.norm())
+    real, fake = torch.randn(2, 5, 1, 4, 4, 4)
+    penalty = gradient_penalty(critic, real, fake, torch.rand(5, 1, 1, 1, 1))
+    assert penalty.item() == pytest.approx((norm - 1) ** 2, abs=1e-5)
+
+
+def test_the_penalty_teaches_the_critic():
+    critic = Linear(torch.randn(4, 4, 4))
+    gradient_penalty(critic, *torch.randn(2, 3, 1, 4, 4, 4), torch.rand(3, 1, 1, 1, 1)).backward()
+    assert critic.weight.grad is not None and critic.weight.grad.any()
+
+
+def test_a_score_does_not_depend_on_the_other_cubes():
+    torch.manual_seed(0)
+    critic, cubes = NoiseCritic3d(features=4), torch.randn(3, 1, 16, 16, 16)
+    scores = critic(cubes)
+    assert scores.shape == (3,)
+    torch.testing.assert_close(critic(cubes[1:2]), scores[1:2], atol=1e-5, rtol=1e-4)
+
+
+def test_the_critic_sees_the_power_of_each_shell():
+    power = NoiseCritic3d(features=2).log_power(2 * torch.randn(4, 1, 16, 16, 16))
+    assert power.shape == (4, 12)
+    # The innermost shells hold one and a few coefficients, whose logarithm scatters.
+    assert float(power[:, 3:].mean()) == pytest.approx(np.log(4), abs=0.1)
+
+
+@pytest.fixture(scope="module")
+def spectral() -> SpectralNoiseModel:
+    power = torch.from_numpy(ramp_power(BLOCK)).float()
+    return SpectralNoiseModel(power / SpectralNoiseModel(power, BLOCK).sd ** 2, BLOCK)
+
+
+@pytest.fixture(scope="module")
+def spectra(spectral) -> Spectra:
+    empty = np.zeros((0, 3), int)
+    share = NoiseShare(torch.ones_like(spectral.power), BLOCK, "halves", empty, empty, np.ones(0), 1.0)
+    return Spectra(spectral.power, spectral.power, BLOCK, share)
+
+
+@pytest.fixture(scope="module")
+def blocks() -> list[torch.Tensor]:
+    volume = torch.from_numpy(coloured((32, 64, 64), seed=2))
+    return [
+        volume[z : z + 16, y : y + 16, x : x + 16].clone()
+        for z in (0, 16) for y in range(0, 64, 16) for x in range(0, 64, 16)
+    ]  # fmt: skip
+
+
+def test_an_untrained_generator_draws_the_spectral_model(spectral):
+    network = NoiseGenerator(channels=3, features=4)
+    wide = torch.randn(2, 3, 18, 18, 18)
+    coloured_part = torch.randn(2, 1, 8, 8, 8)
+    assert torch.equal(network(wide, coloured_part), coloured_part)
+    drawn = draw(spectral, NoiseGenerator(), 2, (12, 14, 9), torch.Generator().manual_seed(1), CPU)
+    assert drawn.shape == (2, 1, 12, 14, 9)
+    assert float(drawn.std()) == pytest.approx(1, rel=0.15)
+
+
+def test_the_generator_is_exactly_odd_whatever_its_weights():
+    torch.manual_seed(0)
+    network = NoiseGenerator(channels=3, features=4)
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.3)
+    fields, part = torch.randn(2, 3, 14, 14, 14), torch.randn(2, 1, 4, 4, 4)
+    result = network(fields, part)
+    assert not torch.allclose(result, network.gain.exp() * part)
+    assert torch.equal(network(-fields, -part), -result)
+
+
+def train(folder, spectral, blocks, spectra, steps, resume=False):
+    folder = RunFolder(str(folder))
+    progress = Progress(folder, quiet=True)
+    return gan.fit(spectral, blocks, spectra, 1, CPU, progress, folder.noise_checkpoint, resume, steps=steps)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(gan, "BATCH", 2)
+    monkeypatch.setattr(gan, "CRITIC_STEPS", 1)
+    monkeypatch.setattr(gan, "NoiseGenerator", lambda: NoiseGenerator(channels=3, features=6))
+    monkeypatch.setattr(gan, "NoiseCritic3d", lambda: NoiseCritic3d(features=6))
+
+
+def test_twenty_steps_stay_finite_and_move_the_generator(tmp_path, spectral, blocks, spectra, small):
+    model = train(tmp_path, spectral, blocks, spectra, steps=20)
+    assert model.kind == "gan"
+    noise = model.sample((20, 24, 18), torch.Generator().manual_seed(4), CPU)
+    assert noise.shape == (20, 24, 18) and torch.isfinite(noise).all()
+    assert 0.7 < float(noise.std()) < 1.3
+    assert abs(float(noise.mean())) < 0.1
+    assert any(p.abs().max() > 0 for p in model.network.branch[-1].parameters())
+    again = model.sample((20, 24, 18), torch.Generator().manual_seed(4), CPU)
+    assert torch.equal(noise, again)
+
+
+def test_resumed_adversarial_training_equals_uninterrupted(tmp_path, spectral, blocks, spectra, small, monkeypatch):
+    whole = train(tmp_path / "whole", spectral, blocks, spectra, steps=6)
+    step = NoiseTask.step
+
+    def interrupted(self, number, trainer):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number, trainer)
+
+    monkeypatch.setattr(NoiseTask, "step", interrupted)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", spectral, blocks, spectra, steps=6)
+    monkeypatch.setattr(NoiseTask, "step", step)
+    parts = train(tmp_path / "parts", spectral, blocks, spectra, steps=6, resume=True)
+    weights = parts.network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in whole.network.state_dict().items())

@@ -6,15 +6,19 @@ tell minutes from days.
 
 from typing import NamedTuple, Sequence
 
-#: Training steps of the presets, and what one step and one application cost relative to 'fast'.
-STEPS = {"fast": 150, "default": 800, "best": 4000, "paper": 4000}
-STEP_COST = {"fast": 1.0, "default": 1.0, "best": 8.0, "paper": 60.0}
-APPLYING_COST = {"fast": 1.0, "default": 2.0, "best": 16.0, "paper": 60.0}
+from cryoden_core.nmsg.presets import PRESETS
+
+#: Steps of the published recipe for a tomogram of usual size; its number of tiles sets them.
+PAPER_STEPS = 4000
+
+#: What one step and one application cost relative to 'fast'.
+STEP_COST = {"fast": 1.0, "default": 1.0, "best": 2.0, "paper": 100.0}
+APPLYING_COST = {"fast": 1.0, "default": 2.0, "best": 8.0, "paper": 60.0}
 
 #: Seconds for a training step of 'fast' and for applying its network to a million voxels.  CPU: measured on two cores
-#: that other programs used too.  GPU: assumed thirty times faster, not measured.
-SECONDS_PER_STEP = {"cpu": 0.8, "gpu": 0.8 / 30}
-SECONDS_PER_MEGAVOXEL = {"cpu": 6.0, "gpu": 6.0 / 30}
+#: (0.2 s when quiet, three times that beside other programs).  GPU: assumed thirty times faster, not measured.
+SECONDS_PER_STEP = {"cpu": 0.4, "gpu": 0.4 / 30}
+SECONDS_PER_MEGAVOXEL = {"cpu": 3.0, "gpu": 3.0 / 30}
 
 #: Memory of the program with a training step, and bytes per voxel of the volumes that are open at once.
 BASE_GIGABYTES = 2.0
@@ -49,9 +53,13 @@ def estimate_nmsg(
         How many volumes are denoised for each tomogram: 1, or 3 with both halves.
     """
     device = "gpu" if on_gpu else "cpu"
-    training = (steps or STEPS[preset]) * STEP_COST[preset] * SECONDS_PER_STEP[device] * trainings
+    training = (steps or _steps(preset)) * STEP_COST[preset] * SECONDS_PER_STEP[device] * trainings
     applying = sum(voxels) / 1e6 * APPLYING_COST[preset] * SECONDS_PER_MEGAVOXEL[device] * volumes
     # On a CPU the jobs that run at the same time share its cores.
     shared = concurrent if on_gpu else 1
     memory = BASE_GIGABYTES + max(voxels, default=0) * BYTES_PER_VOXEL / 1e9
     return Estimate((training + applying) / max(1, shared), memory)
+
+
+def _steps(preset: str) -> int:
+    return PRESETS[preset].steps if preset in PRESETS else PAPER_STEPS

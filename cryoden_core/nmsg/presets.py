@@ -1,4 +1,7 @@
-"""What the presets of NMSG stand for."""
+"""What the presets of NMSG stand for.
+
+Standard library and Python 3.8 syntax only: the Scipion plugin reads the numbers of steps for its estimate of time.
+"""
 
 from __future__ import annotations
 

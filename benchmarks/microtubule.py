@@ -120,7 +120,7 @@ def picture(raw: np.ndarray, denoised: np.ndarray, spectra: Spectra, voxel_size:
     half = 3 * float(raw.std())
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(
+    axes: Any = figure.subplots(
         2, 4, gridspec_kw={"height_ratios": (raw.shape[1], raw.shape[2]), "width_ratios": (1, 1, 1, 2)}
     )
     for column, (name, volume) in enumerate((("before", raw), ("after", denoised), ("residual", residual))):

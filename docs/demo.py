@@ -59,7 +59,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(_gain(folder, tomogram, results["denoised tomogram"]))
     for what, path in results.items():
         print("  %-20s %s" % (what, path))
-    print("Open the project in Scipion's graphical interface with:\n  %s" % shlex.quote(_write_opener(folder)))
+    print(
+        "To open the project in Scipion's graphical interface (view: Tomography):\n  %s"
+        % shlex.quote(_write_opener(folder))
+    )
     return EXIT_OK
 
 
@@ -184,16 +187,17 @@ def _run_workflow(folder: str, tomogram: str, voxel_size: float, preset: str, st
     print("Importing %s (%g angstrom per voxel) into the project." % (tomogram, voxel_size))
     importing = project.newProtocol(
         ProtImportTomograms,
-        objLabel="import %s" % os.path.basename(tomogram),
         filesPath=os.path.dirname(tomogram),
         filesPattern=os.path.basename(tomogram),
         samplingRate=voxel_size,
         importAcquisitionFrom=ProtImportTomograms.MANUAL_IMPORT,
     )
+    importing.setObjLabel("import %s" % os.path.basename(tomogram))
     _launch(project, importing)
 
     print("Denoising it with NMSG, preset %s.  The missing wedge is not restored by this method." % preset)
     denoising = project.newProtocol(ProtCryodenNmsgDenoise, **_denoising_parameters(preset, steps))
+    denoising.setObjLabel("denoise (NMSG, %s)" % preset)
     denoising.inputSetOfTomograms.set(importing)
     denoising.inputSetOfTomograms.setExtended("Tomograms")
     _launch(project, denoising)
@@ -204,7 +208,6 @@ def _denoising_parameters(preset: str, steps: int) -> Dict[str, Any]:
     from cryoden_core.jobs import NMSG_PRESETS
 
     return {
-        "objLabel": "denoise (NMSG, %s)" % preset,
         "preset": NMSG_PRESETS.index(preset),
         "steps": steps,
         "useGpu": _gpu_is_usable(),

@@ -12,10 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = sorted((ROOT / "cryoden_scipion").rglob("*.py"))
 #: The core's modules that the plugin imports, directly or not.
-SHARED = [
-    ROOT / "cryoden_core" / f"{name}.py"
-    for name in ("__init__", "jobs", "progress", "mrc", "mrc_header", "report", "fourier", "metrics")
-]
+NAMES = ("jobs", "progress", "mrc", "mrc_header", "report", "fourier", "metrics", "nmsg.presets")
+SHARED = [ROOT / "cryoden_core" / f"{name.replace('.', '/')}.py" for name in ("__init__", "nmsg.__init__", *NAMES)]
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -46,6 +44,6 @@ def test_ruff_finds_nothing_newer_than_python_3_8():
 @pytest.mark.parametrize("path", PLUGIN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_plugin_uses_no_other_part_of_the_core(path):
     """A test that runs the core for real starts it as a program."""
-    allowed = {"cryoden_core", *(f"cryoden_core.{module.stem}" for module in SHARED)}
+    allowed = {"cryoden_core", *(f"cryoden_core.{name}" for name in NAMES)}
     used = {name for name in imported(ast.parse(path.read_text(encoding="utf-8"))) if name.startswith("cryoden_core")}
     assert used <= allowed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from collections.abc import Callable, Iterator
 
 import psutil
@@ -66,7 +67,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def memory_limit() -> int | None:
-    """The smallest memory limit set on this process by a control group (Slurm, containers), in bytes, or None."""
+    """The smallest memory limit set on this process by a control group (Slurm, containers) or ``ulimit``, in bytes."""
     limits = []
     for path in _limit_files():
         try:
@@ -76,6 +77,10 @@ def memory_limit() -> int | None:
             continue
         if text.isdigit() and int(text) < 2**60:
             limits.append(int(text))
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            limits.append(soft)
     return min(limits) if limits else None
 
 

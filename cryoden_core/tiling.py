@@ -48,6 +48,8 @@ TileFunction = Callable[[torch.Tensor], torch.Tensor]
 
 #: Convolutions index with 32 bits in several libraries; no tensor may hold more elements.
 MAX_ELEMENTS = 2**31 - 1
+#: Usual width of the ramp between two tiles, in voxels.
+BLEND = 16
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,24 @@ class TilePlan:
         return 0.5 - 0.5 * np.cos(math.pi * phase)
 
 
+def smallest_tile(halo: int, blend: int, multiple: int) -> int:
+    """The least edge of a tile of which something is kept."""
+    return -(-(2 * halo + blend) // multiple) * multiple + multiple
+
+
 def plan_axis(size: int, tile: int, halo: int, blend: int, multiple: int) -> TilePlan:
     """Cut an axis of ``size`` voxels; the tile is rounded to ``multiple`` and may cover the whole axis."""
     padded = -(-size // multiple) * multiple
     tile = min(padded, -(-tile // multiple) * multiple)
     if tile == padded:
         return TilePlan(size, tile, halo, blend, (0,))
-    shared = -(-(2 * halo + blend) // multiple) * multiple
+    shared = smallest_tile(halo, blend, multiple) - multiple
     step = tile - shared
     if step < multiple:
         raise JobError(f"a tile of {tile} voxels is too small for a halo of {halo}; use at least {shared + multiple}.")
     steps = -(-(padded - tile) // step)
+    # The same number of tiles with as little overlap as they need: nothing is computed twice for want of rounding.
+    tile = min(tile, -(-(padded + steps * shared) // ((steps + 1) * multiple)) * multiple)
     last = (padded - tile) // multiple
     starts = tuple(multiple * (index * last // steps) for index in range(steps + 1))
     # Ramps of a tile's two sides must not meet, or they would no longer add to one.
@@ -127,7 +136,7 @@ def choose_tile(
     """
     budget = min(0.5 * free_memory(device) / bytes_per_voxel, MAX_ELEMENTS / widest_channels)
     z, y, x = volume_shape
-    smallest = 2 * halo + 2 * multiple
+    smallest = smallest_tile(halo, BLEND, multiple)
     lateral = math.sqrt(budget / z)
     if lateral >= min(smallest, y, x):
         tile = (z, min(y, int(lateral)), min(x, int(lateral)))
@@ -145,7 +154,7 @@ def apply_tiled(
     *,
     halo: int,
     multiple: int = 1,
-    blend: int = 16,
+    blend: int = BLEND,
     device: torch.device | None = None,
     on_tiles: Callable[[int], None] | None = None,
     on_tile: Callable[[], None] | None = None,
@@ -221,7 +230,7 @@ def _one_tile(
 
 def _halve(tile: Shape, volume_shape: tuple[int, ...], halo: int, blend: int, multiple: int) -> Shape:
     """Halve the longest axis that can still be halved."""
-    smallest = -(-(2 * halo + blend) // multiple) * multiple + multiple
+    smallest = smallest_tile(halo, blend, multiple)
     actual = [min(edge, size) for edge, size in zip(tile, volume_shape, strict=True)]
     for axis in sorted(range(3), key=lambda a: -actual[a]):
         half = -(-(actual[axis] // 2) // multiple) * multiple

@@ -18,9 +18,8 @@ import torch
 from torch import nn
 
 from ..device import mixed_precision
-from ..jobs import JobError
 from ..nets.unet3d import UNet3d
-from ..tiling import Shape, apply_tiled, choose_tile, shape_of
+from ..tiling import BLEND, Shape, apply_tiled, choose_tile, shape_of, smallest_tile
 from ..training import Trainer
 from .guidance import Guidance
 from .noise_model import HalfDifference, NoiseLevel, NoiseModel
@@ -173,10 +172,9 @@ def denoise_volume(
     features = network.architecture["features"]
     shape = shape_of(volume)
     if tile:
-        smallest = 2 * HALO + 2 * network.multiple
-        if tile < smallest and tile < max(shape):
-            raise JobError(f"parameter 'tile' must be at least {smallest} for this network, or as large as the volume.")
-        edges: Shape = (min(tile, shape[0]), min(tile, shape[1]), min(tile, shape[2]))
+        # What is a good edge for training may be too small for the context that inference needs.
+        edge = max(tile, smallest_tile(HALO, BLEND, network.multiple))
+        edges: Shape = (min(edge, shape[0]), min(edge, shape[1]), min(edge, shape[2]))
     else:
         # Four tensors of the first level's width live at once, in the worst case in float32.
         edges = choose_tile(shape, 4 * 4 * features + 64, device, features, HALO, network.multiple)
@@ -190,6 +188,6 @@ def denoise_volume(
         return strength * denoised + (1 - strength) * data if strength < 1 else denoised
 
     apply_tiled(
-        apply, volume, output, edges, halo=HALO, multiple=network.multiple, blend=16, device=device,
+        apply, volume, output, edges, halo=HALO, multiple=network.multiple, device=device,
         on_tiles=on_tiles, on_tile=on_tile, warn=warn,
     )  # fmt: skip

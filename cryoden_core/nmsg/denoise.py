@@ -13,7 +13,7 @@ import torch
 
 from .. import mrc, report
 from ..device import resolve_device
-from ..jobs import NmsgJob, NmsgTraining, NmsgTrainJob, RunFolder, write_job, write_json
+from ..jobs import JobError, NmsgJob, NmsgTraining, NmsgTrainJob, RunFolder, write_job, write_json
 from ..metrics import fsc
 from ..models import load_model, save_model
 from ..nets.unet3d import UNet3d
@@ -177,11 +177,18 @@ def _load_network(
 ) -> tuple[Any, dict[str, Any]]:
     """A network from a model file, with a warning when the tomogram is unlike what it was trained on."""
     weights, about = load_model(path, "nmsg")
-    if about.get("recipe") == "paper":
-        network: Any = paper.make_network(about["architecture"], device)
-    else:
-        network = UNet3d(**about["architecture"]).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    network.load_state_dict(weights)
+    try:
+        if about.get("recipe") == "paper":
+            network: Any = paper.make_network(about["architecture"], device)
+        else:
+            network = UNet3d(**about["architecture"]).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        written = about.get("core_version", "unknown")
+        raise JobError(
+            f"the weights of {path} do not fit this version's network (it was written by version {written}); train a "
+            "new model."
+        ) from error
     trained, here = about.get("voxel_size", 0), tomogram.voxel_size
     if trained and here and abs(trained - here) > 0.1 * trained:
         progress.warn(
@@ -227,12 +234,13 @@ def _result(
     after = mrc.open_volume(job.output)
     block = tuple(slice(max(0, s // 2 - 64), s // 2 + 64) for s in after.shape)
     before, now = (np.asarray(v[block], np.float32) for v in (tomogram.data, after))
+    removed = before - now
     result: dict[str, Any] = {
         **written, "seconds": round(time.monotonic() - start, 1),
         "model": job.model or job.save_model or RunFolder.beside(job.output, job.run_folder).model,
         "sd_before": float(before.std()), "sd_after": float(now.std()),
         "noise_sd_before": high_frequency_sd(before), "noise_sd_after": high_frequency_sd(now),
-        "residual_correlation": float(np.corrcoef((before - now).ravel(), now.ravel())[0, 1]),
+        "residual_correlation": float(np.corrcoef(removed.ravel(), now.ravel())[0, 1]) if removed.std() > 0 else 0.0,
         "voxel_size": tomogram.voxel_size, "trained_on": about.get("trained_on", []), "warnings": progress.warnings,
         **noise,
     }  # fmt: skip

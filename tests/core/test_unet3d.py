@@ -38,6 +38,26 @@ def test_the_architecture_makes_the_same_network_again():
     assert weights(again) == weights(network)
 
 
+@pytest.mark.parametrize("slices", [1, 2, 3, 4])
+def test_gradients_in_bfloat16_on_the_cpu_are_those_of_float32(slices):
+    """Volumes of two slices were given what happened to lie in memory."""
+    torch.manual_seed(0)
+    network = UNet3d(features=8, depth=1, zero_last=False)
+    data = torch.randn(1, 1, 2 * slices, 8, 8)
+    gradients = []
+    for enabled in (False, True, True):
+        rubbish = torch.full((200_000,), 1e3)
+        del rubbish
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            output = network(data)
+        output.float().square().sum().backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for exact, rough, again in zip(*gradients, strict=True):
+        assert torch.equal(rough, again)
+        assert float((rough - exact).norm()) < 0.25 * float(exact.norm())
+
+
 def test_features_double_up_to_their_maximum():
     widths = [block.second.out_channels for block in UNet3d(features=4, depth=3, max_features=16).encoder]
     assert widths == [4, 8, 16, 16]

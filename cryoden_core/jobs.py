@@ -193,6 +193,9 @@ class ComputeJob(Job):
             raise JobError("parameter 'device' must be auto, cpu, cuda or cuda:N, not %r." % device)
 
 
+#: A smaller crop shows a network nothing of the specimen.
+SMALLEST_TILE = 32
+
 NMSG_PRESETS = ("fast", "default", "best", "paper")
 NOISE_MODELS = ("auto", "spectral", "gan")
 
@@ -226,6 +229,11 @@ class NmsgTraining(ComputeJob):
         -1.0, "weight of the sparsity (gradient) term; -1 takes the preset's", minimum=-1.0, maximum=100.0, expert=True
     )
     voxel_size: float = _voxel_size()
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        if 0 < self.tile < SMALLEST_TILE:
+            raise JobError("parameter 'tile' must be 0 or at least %d, not %d." % (SMALLEST_TILE, self.tile))
 
 
 @dataclass

@@ -25,6 +25,10 @@ def save_model(path: str, weights: dict[str, torch.Tensor], about: dict[str, Any
     temporary = f"{path}.tmp{os.getpid()}"
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, temporary, metadata)
+        # The library makes private files; colleagues of the same group want to apply the model too.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):

@@ -96,6 +96,6 @@ $(VENV)/made.$(PLACE):
 $(VENV)/%.$(PLACE): $(VENV)/made.$(PLACE) setup.py constraints.txt
 	echo "Installing CryoDen with what '$*' needs into it: about a minute with a fast network (log: $(VENV)/pip.log)."
 	if [ ! -e /proc/driver/nvidia ] && [ -z "$(PIP_ARGS)" ]; then \
-		echo "No NVIDIA driver was found. To download the smaller torch without CUDA, stop this (Ctrl-C) and add: PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"; fi
+		echo "No NVIDIA driver was found. To download the smaller torch without CUDA, stop this (Ctrl-C) and add: PIP_ARGS='--extra-index-url ADDRESS', with the address that pytorch.org gives for the CPU."; fi
 	$(RUN) -m pip install --quiet --log $(VENV)/pip.log -c constraints.txt $(PIP_ARGS) -e '.[$*]'
 	touch $@

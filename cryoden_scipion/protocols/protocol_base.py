@@ -433,9 +433,10 @@ def describe_progress(progress: Dict[str, Any]) -> str:
 def describe_result(result: Dict[str, Any]) -> str:
     """One line from the content of a ``result.json``."""
     parts = []
+    # Both are measured beyond a third of a cycle per voxel only, where hardly any specimen is.
     before, after = result.get("noise_sd_before"), result.get("noise_sd_after")
     if before is not None and after is not None:
-        parts.append("noise (standard deviation) %.3g before, %.3g after" % (before, after))
+        parts.append("fine-grained noise (standard deviation) %.3g before, %.3g after" % (before, after))
     if result.get("noise_report_passed") is not None:
         parts.append("noise model %s its checks" % ("passed" if result["noise_report_passed"] else "did *not* pass"))
     if result.get("seconds") is not None:

@@ -165,7 +165,8 @@ def _fingerprint(job: NmsgTraining, tomograms: list[Tomogram]) -> str:
                "output_mode", "strength", "save_model")  # fmt: skip
     asked = {name: value for name, value in dataclasses.asdict(job).items() if name not in ignored}
     sizes = [(t.data.shape, round(t.mean, 6), round(t.sd, 6)) for t in tomograms]
-    return json.dumps([asked, sizes], sort_keys=True)
+    # The preset's numbers may differ in another version of the program.
+    return json.dumps([asked, dataclasses.asdict(_preset(job)), sizes], sort_keys=True)
 
 
 def _save(network: Any, about: dict[str, Any], path: str) -> None:

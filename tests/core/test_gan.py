@@ -92,7 +92,7 @@ def test_an_untrained_generator_draws_the_spectral_model(spectral):
     assert torch.equal(network(wide, coloured_part), coloured_part)
     drawn = draw(spectral, NoiseGenerator(), 2, (12, 14, 9), torch.Generator().manual_seed(1), CPU)
     assert drawn.shape == (2, 1, 12, 14, 9)
-    assert float(drawn.std()) == pytest.approx(1, rel=0.15)
+    assert drawn.std().item() == pytest.approx(1, rel=0.15)
 
 
 def test_the_generator_is_exactly_odd_whatever_its_weights():

@@ -1,5 +1,6 @@
 """NMSG's jobs from file to file on tiny volumes."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -200,6 +201,14 @@ def test_resuming_with_other_parameters_or_input_is_refused(tomogram, tmp_path):
     with pytest.raises(JobError, match="other input or parameters"):
         nmsg(tomogram, output, resume=True, **{**QUICK, "steps": 6})
     write(Path(tomogram), 2 * mrc.read_volume(tomogram))
+    with pytest.raises(JobError, match="other input or parameters"):
+        nmsg(tomogram, output, resume=True, **QUICK)
+
+
+def test_resuming_with_another_versions_preset_is_refused(tomogram, tmp_path, monkeypatch):
+    output = str(tmp_path / "d.mrc")
+    nmsg(tomogram, output, **QUICK)
+    monkeypatch.setitem(denoise.PRESETS, "fast", dataclasses.replace(denoise.PRESETS["fast"], features=5))
     with pytest.raises(JobError, match="other input or parameters"):
         nmsg(tomogram, output, resume=True, **QUICK)
 

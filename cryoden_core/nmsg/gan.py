@@ -1,10 +1,9 @@
 """NMSG's adversarial noise model, in three dimensions and starting from the measured spectrum.
 
-The generator adds a convolutional branch to the spectral model and is made exactly odd, h(e) - h(-e), so that its mean
-and skewness are zero by construction; the branch starts at zero, so that training begins at the spectral model.  Being
-fully convolutional it draws noise of any size without seams.  Background blocks hold some signal at low frequency:
-critic and generator are compared only above the frequency where noise dominates, and the draw keeps the spectral
-model's low frequencies.
+The generator modulates the spectral model's draw and adds to it, and is made exactly odd in its random fields, so that
+its mean and skewness are zero by construction; both parts start at zero, so that training begins at the spectral model.
+Being fully convolutional it draws noise of any size without seams.  Background blocks hold some signal at low
+frequency, so real and drawn noise are compared only above the frequency where noise dominates.
 
 The generator published with NMSG (Yang et al. 2024) is two-dimensional and ends in a tanh that half of the values
 cannot pass; it is not used here.
@@ -26,37 +25,43 @@ from .noise_report import noise_band
 MIN_BLOCKS = 24
 STEPS = 300
 BATCH = 8
-CRITIC_STEPS = 3
+CRITIC_STEPS = 2
 PENALTY = 10.0
 
 
 class NoiseGenerator(nn.Module):
-    """Adds to a spectral draw what a convolutional branch makes of it and of white noise.
+    """Modulates a spectral draw and adds to it, as convolutional branches say that see it and white noise.
 
-    The fields are (batch, channels, z + 10, y + 10, x + 10), the result is (batch, 1, z, y, x).
+    With the branches B and M, and e the fields, the noise is ``exp(even(M)(white)) * spectral + odd(B)(e)``: the gain
+    makes heavy tails and patches of more or less noise, the sum makes texture, and both change sign with e.  Both
+    start at zero.  The fields are (batch, channels, z + 6, y + 6, x + 6), the result is (batch, 1, z, y, x).
     """
 
-    #: Voxels that the five convolutions lose on each side.
-    margin = 5
+    #: Voxels that the three convolutions lose on each side.
+    margin = 3
 
-    def __init__(self, channels: int = 8, features: int = 24) -> None:
+    def __init__(self, channels: int = 5, features: int = 16) -> None:
         super().__init__()
         self.channels = channels
-        layers: list[nn.Module] = []
-        previous = channels
-        for _ in range(4):
-            layers += [nn.Conv3d(previous, features, 3), nn.LeakyReLU(0.2)]
-            previous = features
-        last = nn.Conv3d(previous, 1, 3)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-        self.branch = nn.Sequential(*layers, last)
+        self.texture = _branch(channels, features)
+        self.modulation = _branch(channels - 1, features)
         self.gain = nn.Parameter(torch.zeros(()))
 
-    def forward(self, white: torch.Tensor, spectral: torch.Tensor) -> torch.Tensor:
-        """``spectral`` (batch, 1, z, y, x) is the spectral model's draw, made from the first channel of ``white``."""
-        odd = 0.5 * (self.branch(white) - self.branch(-white))
-        return self.gain.exp() * spectral + odd
+    def forward(self, fields: torch.Tensor, spectral: torch.Tensor) -> torch.Tensor:
+        """``spectral`` (batch, 1, z, y, x) is the draw; it is also the first of ``fields``, with its surroundings."""
+        odd = 0.5 * (self.texture(fields) - self.texture(-fields))
+        white = fields[:, 1:]
+        even = 0.5 * (self.modulation(white) + self.modulation(-white))
+        return (self.gain + even).clamp(-3, 3).exp() * spectral + odd
+
+
+def _branch(channels: int, features: int) -> nn.Sequential:
+    last = nn.Conv3d(features, 1, 3)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+    return nn.Sequential(
+        nn.Conv3d(channels, features, 3), nn.LeakyReLU(0.2), nn.Conv3d(features, features, 3), nn.LeakyReLU(0.2), last
+    )
 
 
 class AdversarialNoiseModel:
@@ -102,12 +107,12 @@ class NoiseTask:
         self.generator, self.critic = NoiseGenerator().to(device), NoiseCritic3d().to(device)
         self.networks: dict[str, nn.Module] = {"generator": self.generator, "critic": self.critic}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.Adam(network.parameters(), 2e-4, betas=(0.0, 0.9))
-            for name, network in self.networks.items()
+            name: torch.optim.Adam(network.parameters(), rate, betas=(0.0, 0.9))
+            for (name, network), rate in zip(self.networks.items(), (2e-3, 5e-4), strict=True)
         }
 
     def step(self, step: int, trainer: Trainer) -> dict[str, float]:
-        """Three steps of the critic and one of the generator."""
+        """Two steps of the critic and one of the generator."""
         for _ in range(CRITIC_STEPS):
             real = self._real(trainer.generator)
             with torch.no_grad():

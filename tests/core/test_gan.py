@@ -87,7 +87,7 @@ def blocks() -> list[torch.Tensor]:
 
 def test_an_untrained_generator_draws_the_spectral_model(spectral):
     network = NoiseGenerator(channels=3, features=4)
-    wide = torch.randn(2, 3, 18, 18, 18)
+    wide = torch.randn(2, 3, 14, 14, 14)
     coloured_part = torch.randn(2, 1, 8, 8, 8)
     assert torch.equal(network(wide, coloured_part), coloured_part)
     drawn = draw(spectral, NoiseGenerator(), 2, (12, 14, 9), torch.Generator().manual_seed(1), CPU)
@@ -100,7 +100,7 @@ def test_the_generator_is_exactly_odd_whatever_its_weights():
     network = NoiseGenerator(channels=3, features=4)
     for p in network.parameters():
         nn.init.normal_(p, std=0.3)
-    fields, part = torch.randn(2, 3, 14, 14, 14), torch.randn(2, 1, 4, 4, 4)
+    fields, part = torch.randn(2, 3, 10, 10, 10), torch.randn(2, 1, 4, 4, 4)
     result = network(fields, part)
     assert not torch.allclose(result, network.gain.exp() * part)
     assert torch.equal(network(-fields, -part), -result)
@@ -127,7 +127,7 @@ def test_twenty_steps_stay_finite_and_move_the_generator(tmp_path, spectral, blo
     assert noise.shape == (20, 24, 18) and torch.isfinite(noise).all()
     assert 0.7 < float(noise.std()) < 1.3
     assert abs(float(noise.mean())) < 0.1
-    assert any(p.abs().max() > 0 for p in model.network.branch[-1].parameters())
+    assert any(p.abs().max() > 0 for p in model.network.modulation[-1].parameters())
     again = model.sample((20, 24, 18), torch.Generator().manual_seed(4), CPU)
     assert torch.equal(noise, again)
 

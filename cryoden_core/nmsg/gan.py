@@ -1,7 +1,7 @@
 """NMSG's adversarial noise model, in three dimensions and starting from the measured spectrum.
 
 The generator modulates the spectral model's draw and adds to it, and is made exactly odd in its random fields, so that
-its mean and skewness are zero by construction; both parts start at zero, so that training begins at the spectral model.
+its mean and skewness are zero by construction; both parts start small, so that training begins at the spectral model.
 Being fully convolutional it draws noise of any size without seams.  Background blocks hold some signal at low
 frequency, so real and drawn noise are compared only above the frequency where noise dominates.
 
@@ -34,7 +34,7 @@ class NoiseGenerator(nn.Module):
 
     With the branches B and M, and e the fields, the noise is ``exp(even(M)(white)) * spectral + odd(B)(e)``: the gain
     makes heavy tails and patches of more or less noise, the sum makes texture, and both change sign with e.  Both
-    start at zero.  The fields are (batch, channels, z + 6, y + 6, x + 6), the result is (batch, 1, z, y, x).
+    start at, or next to, zero.  Fields (batch, channels, z + 6, y + 6, x + 6) give noise (batch, 1, z, y, x).
     """
 
     #: Voxels that the three convolutions lose on each side.
@@ -43,8 +43,9 @@ class NoiseGenerator(nn.Module):
     def __init__(self, channels: int = 5, features: int = 16) -> None:
         super().__init__()
         self.channels = channels
-        self.texture = _branch(channels, features)
-        self.modulation = _branch(channels - 1, features)
+        self.texture = _branch(channels, features, 0.0)
+        # The shape of the distribution changes with the square of the modulation: from zero it would not be found.
+        self.modulation = _branch(channels - 1, features, 0.02)
         self.gain = nn.Parameter(torch.zeros(()))
 
     def forward(self, fields: torch.Tensor, spectral: torch.Tensor) -> torch.Tensor:
@@ -55,9 +56,9 @@ class NoiseGenerator(nn.Module):
         return (self.gain + even).clamp(-3, 3).exp() * spectral + odd
 
 
-def _branch(channels: int, features: int) -> nn.Sequential:
+def _branch(channels: int, features: int, start: float) -> nn.Sequential:
     last = nn.Conv3d(features, 1, 3)
-    nn.init.zeros_(last.weight)
+    nn.init.normal_(last.weight, std=start)
     nn.init.zeros_(last.bias)  # type: ignore[arg-type]
     return nn.Sequential(
         nn.Conv3d(channels, features, 3), nn.LeakyReLU(0.2), nn.Conv3d(features, features, 3), nn.LeakyReLU(0.2), last

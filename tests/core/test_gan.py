@@ -89,7 +89,7 @@ def test_an_untrained_generator_draws_the_spectral_model(spectral):
     network = NoiseGenerator(channels=3, features=4)
     wide = torch.randn(2, 3, 14, 14, 14)
     coloured_part = torch.randn(2, 1, 8, 8, 8)
-    assert torch.equal(network(wide, coloured_part), coloured_part)
+    assert (network(wide, coloured_part) - coloured_part).std() < 0.1
     drawn = draw(spectral, NoiseGenerator(), 2, (12, 14, 9), torch.Generator().manual_seed(1), CPU)
     assert drawn.shape == (2, 1, 12, 14, 9)
     assert drawn.std().item() == pytest.approx(1, rel=0.15)
@@ -121,13 +121,16 @@ def small(monkeypatch):
 
 
 def test_twenty_steps_stay_finite_and_move_the_generator(tmp_path, spectral, blocks, spectra, small):
+    torch.manual_seed(1)
+    before = NoiseGenerator(channels=3, features=6).modulation[-1].weight
     model = train(tmp_path, spectral, blocks, spectra, steps=20)
     assert model.kind == "gan"
     noise = model.sample((20, 24, 18), torch.Generator().manual_seed(4), CPU)
     assert noise.shape == (20, 24, 18) and torch.isfinite(noise).all()
     assert 0.7 < float(noise.std()) < 1.3
     assert abs(float(noise.mean())) < 0.1
-    assert any(p.abs().max() > 0 for p in model.network.modulation[-1].parameters())
+    assert not torch.equal(model.network.modulation[-1].weight, before)
+    assert model.network.texture[-1].weight.abs().max() > 0
     again = model.sample((20, 24, 18), torch.Generator().manual_seed(4), CPU)
     assert torch.equal(noise, again)
 

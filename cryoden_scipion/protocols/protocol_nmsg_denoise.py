@@ -496,8 +496,9 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
         if isinstance(masks, VolumeMask):
             return clean_path(masks.getFileName())
         with self._lock:
-            mask = masks.getItem(Tomogram.TS_ID_FIELD, tsId)
-            return clean_path(mask.getFileName()) if mask is not None else ""
+            if tsId not in masks.getTSIds():  # getItem fails for an item that is not there
+                return ""
+            return clean_path(masks.getItem(Tomogram.TS_ID_FIELD, tsId).getFileName())
 
 
 def _sentence(text: str) -> str:

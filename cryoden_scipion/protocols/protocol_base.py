@@ -16,6 +16,7 @@ import traceback
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 from pwem.protocols import EMProtocol
+from pyworkflow.constants import QUEUE_FOR_JOBS
 from pyworkflow.object import Set as ScipionSet
 from pyworkflow.protocol import STEPS_PARALLEL, ProtStreamingBase, Step
 from pyworkflow.protocol.constants import STATUS_NEW, VOID_GPU
@@ -152,6 +153,21 @@ class ProtCryodenBase(EMProtocol, ProtTomoBase):
             "The program ended without writing %s; if a queue stopped it, Continue goes on from its checkpoint."
             % (", ".join(missing) or "that it is done")
         )
+
+    # --------------------------- GPU functions -------------------------------
+    def getGpuList(self) -> List[int]:
+        """The GPUs of the form; none for a run on the CPU.
+
+        Scipion counts this list for the queue, whatever 'Use GPU' says: a run on the CPU would reserve a GPU.
+        """
+        return super().getGpuList() if self.usesGpu() else []
+
+    def getSubmitDict(self) -> Dict[str, Any]:
+        """What the queue is told: a job of one tomogram wants one GPU, however many the form lists."""
+        submit = super().getSubmitDict()
+        if submit.get(QUEUE_FOR_JOBS) == "Y":
+            submit["GPU_COUNT"] = min(1, submit["GPU_COUNT"])
+        return submit
 
     # --------------------------- INFO functions ------------------------------
     def _computeProblems(self) -> List[str]:

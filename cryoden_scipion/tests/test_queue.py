@@ -58,18 +58,22 @@ class TestQueue(StandInTest):
         with open(self.submitted, encoding="utf-8") as stream:
             return stream.read().splitlines()
 
+    def gpusAskedFor(self):
+        """What each job wanted from the queue."""
+        return [line.split()[-1] for line in self.submissions()]
+
     def test_the_whole_run_as_one_job(self):
         protocol = self.runThroughQueue("whole", "N", ["TS_0", "TS_1"])
         self.assertTrue(protocol.isFinished(), protocol.getErrorMessage())
         self.assertEqual(protocol.Tomograms.getSize(), 2)
-        self.assertEqual(len(self.submissions()), 1)
+        self.assertEqual(self.gpusAskedFor(), ["gpus=0"], "a run on the CPU reserved a GPU")
 
     def test_one_job_for_each_tomogram_on_the_gpu_that_the_queue_gives(self):
-        """The form's GPU 3 becomes the job's GPU 0: the queue chooses the device, and shows the job only that one."""
-        protocol = self.runThroughQueue("jobs", "Y", ["TS_0", "TS_1"], useGpu=True, gpuList="3", numberOfThreads=2)
+        """The queue chooses the device and shows each job only that one: its GPU 0, whatever the form lists."""
+        protocol = self.runThroughQueue("jobs", "Y", ["TS_0", "TS_1"], useGpu=True, gpuList="2 3", numberOfThreads=2)
         self.assertTrue(protocol.isFinished(), protocol.getErrorMessage())
         self.assertEqual(protocol.Tomograms.getSize(), 2)
-        self.assertEqual(len(self.submissions()), 2)
+        self.assertEqual(self.gpusAskedFor(), ["gpus=1", "gpus=1"])
         self.assertEqual([run["device"] for run in self.runs()], ["cuda:0", "cuda:0"])
 
     def test_a_job_that_the_queue_kills_is_noticed_without_an_exit_code(self):

@@ -172,7 +172,7 @@ class ProtCryodenBase(EMProtocol, ProtTomoBase):
     # --------------------------- INFO functions ------------------------------
     def _computeProblems(self) -> List[str]:
         """What is wrong with GPU list and threads."""
-        problems = []
+        problems: List[str] = []
         if not self.usesGpu():
             return problems
         try:

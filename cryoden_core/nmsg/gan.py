@@ -45,7 +45,7 @@ class NoiseGenerator(nn.Module):
         self.channels = channels
         self.texture = _branch(channels, features, 0.0)
         # The shape of the distribution changes with the square of the modulation: from zero it would not be found.
-        self.modulation = _branch(channels - 1, features, 0.02)
+        self.modulation = _branch(channels - 1, features, 0.05)
         self.gain = nn.Parameter(torch.zeros(()))
 
     def forward(self, fields: torch.Tensor, spectral: torch.Tensor) -> torch.Tensor:
@@ -125,8 +125,8 @@ class NoiseTask:
         fake = self._fake(trainer)
         real = self._real(trainer.generator)
         spectrum = (self.critic.log_power(fake).mean(0) - self.critic.log_power(real).mean(0)).abs().mean()
-        moments = (fake.var() - real.var()).abs() + 0.1 * (_kurtosis(fake) - _kurtosis(real)).abs()
-        loss = spectrum + moments - self.critic(fake).mean()
+        moments = (fake.var() - real.var()).abs() + (_kurtosis(fake) - _kurtosis(real)).abs()
+        loss = 5 * spectrum + moments - self.critic(fake).mean()
         trainer.update("generator", loss)
         values = {"loss": loss, "distance": distance, "penalty": penalty, "spectrum": spectrum, "moments": moments}
         return {name: value.item() for name, value in values.items()}

@@ -89,7 +89,7 @@ def test_an_untrained_generator_draws_the_spectral_model(spectral):
     network = NoiseGenerator(channels=3, features=4)
     wide = torch.randn(2, 3, 14, 14, 14)
     coloured_part = torch.randn(2, 1, 8, 8, 8)
-    assert (network(wide, coloured_part) - coloured_part).std() < 0.1
+    assert np.corrcoef(network(wide, coloured_part).detach().flatten(), coloured_part.flatten())[0, 1] > 0.97
     drawn = draw(spectral, NoiseGenerator(), 2, (12, 14, 9), torch.Generator().manual_seed(1), CPU)
     assert drawn.shape == (2, 1, 12, 14, 9)
     assert drawn.std().item() == pytest.approx(1, rel=0.15)

@@ -425,6 +425,16 @@ def write_json(content: Any, path: str) -> None:
         raise
 
 
+def read_json(path: str) -> Dict[str, Any]:
+    """The object in a JSON file, or an empty one while the file is not there."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Names of the files that a run leaves beside its output; the plugin and the core both read them from here."""

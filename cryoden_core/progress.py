@@ -7,14 +7,13 @@ loaded when a bar is first shown) and Python 3.8 syntax.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import sys
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
-from .jobs import RunFolder, write_json
+from .jobs import RunFolder, read_json, write_json
 
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 
@@ -25,12 +24,7 @@ def read_progress(path: str) -> Dict[str, Any]:
     Keys: ``state`` (running, done, failed, interrupted), ``stage``, ``step``, ``total``, ``loss`` (or None),
     ``eta_seconds`` (or None), ``elapsed_seconds``, ``message``, ``warnings``.
     """
-    try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(path)
 
 
 def read_metrics(path: str) -> Dict[str, List[float]]:

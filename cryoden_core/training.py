@@ -13,7 +13,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -93,7 +93,6 @@ class Trainer:
     progress: Progress
     checkpoint: str = ""
     fingerprint: str = ""
-    on_log: Callable[[int, dict[str, float]], None] | None = None
     generator: torch.Generator = field(init=False)
     averages: dict[str, dict[str, torch.Tensor]] = field(init=False)
 
@@ -258,8 +257,6 @@ class Trainer:
         if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
             rates = {f"rate_{name}": o.param_groups[0]["lr"] for name, o in self.task.optimizers.items()}
             self.progress.log(self.step, {**values, **rates})
-            if self.on_log:
-                self.on_log(self.step, values)
 
     def _count_bad_step(self, optimizer: str) -> None:
         self._bad_steps[optimizer] += 1

@@ -8,7 +8,6 @@ of its job.
 import glob
 import hashlib
 import itertools
-import json
 import os
 import re
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
@@ -236,16 +235,6 @@ def output_tomogram(tomogram: Tomogram, folder: ItemFolder) -> Tomogram:
     # The halves of the input are still noisy; the result must not point to them.
     result.setHalfMaps(list(folder.halves) if all(os.path.exists(half) for half in folder.halves) else [])
     return result
-
-
-def read_json(path: str) -> Dict[str, Any]:
-    """The object in a JSON file, or an empty one while the file is not there."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def item_folders(extra: str) -> List[ItemFolder]:

@@ -26,12 +26,21 @@ from pyworkflow.utils.retry_streaming import retry_on_sqlite_lock
 from tomo.objects import SetOfTomograms, Tomogram
 from tomo.protocols import ProtTomoBase
 
-from cryoden_core.jobs import EXIT_INTERRUPTED, EXIT_NO_DEVICE, ComputeJob, Job, default_of, write_job, write_json
+from cryoden_core.jobs import (
+    EXIT_INTERRUPTED,
+    EXIT_NO_DEVICE,
+    ComputeJob,
+    Job,
+    default_of,
+    read_json,
+    write_job,
+    write_json,
+)
 from cryoden_core.progress import DONE, FAILED, INTERRUPTED, read_progress
 
 from .. import Plugin
 from ..constants import IN_TOMO_SET, OUTPUT_FAILED, OUTPUT_TOMOGRAMS
-from ..convert import ItemFolder, item_folders, output_tomogram, read_json, safe_name
+from ..convert import ItemFolder, item_folders, output_tomogram, safe_name
 
 logger = logging.getLogger(__name__)
 

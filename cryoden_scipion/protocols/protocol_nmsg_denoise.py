@@ -15,7 +15,16 @@ from pyworkflow.utils import Message
 from tomo.objects import SetOfTomograms, Tomogram
 
 from cryoden_core import __version__ as CORE_VERSION
-from cryoden_core.jobs import NMSG_PRESETS, NOISE_MODELS, JobError, NmsgJob, NmsgTrainJob, default_of, parameters_of
+from cryoden_core.jobs import (
+    NMSG_PRESETS,
+    NOISE_MODELS,
+    JobError,
+    NmsgJob,
+    NmsgTrainJob,
+    default_of,
+    parameters_of,
+    read_json,
+)
 
 from ..constants import IN_MASK, IN_MODEL, IN_TOMO_SET, OUTPUT_FAILED, OUTPUT_MODEL, OUTPUT_TOMOGRAMS
 from ..convert import (
@@ -26,7 +35,6 @@ from ..convert import (
     mask_problem,
     nmsg_job,
     nmsg_train_job,
-    read_json,
     volume_size,
 )
 from ..estimate import Estimate, estimate_nmsg

@@ -4,8 +4,9 @@ import os
 
 import numpy as np
 
+from cryoden_core.jobs import read_json
+
 from ..constants import OUTPUT_FAILED, OUTPUT_TOMOGRAMS
-from ..convert import read_json
 from . import synthetic
 from .base import CryodenTest
 

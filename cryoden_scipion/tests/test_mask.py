@@ -6,7 +6,9 @@ import numpy as np
 from pwem.objects import VolumeMask
 from tomo.objects import SetOfTomoMasks, TomoMask
 
-from ..convert import ItemFolder, read_json
+from cryoden_core.jobs import read_json
+
+from ..convert import ItemFolder
 from . import synthetic
 from .base import StandInTest
 

@@ -5,8 +5,10 @@ import os
 import mrcfile
 import numpy as np
 
+from cryoden_core.jobs import read_json
+
 from ..constants import OUTPUT_FAILED
-from ..convert import ItemFolder, read_json, safe_name
+from ..convert import ItemFolder, safe_name
 from . import synthetic
 from .base import CryodenTest
 

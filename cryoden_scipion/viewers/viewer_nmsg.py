@@ -7,10 +7,10 @@ from pyworkflow.protocol.params import EnumParam, Form, LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, MSG_WARN, MessageView, ProtocolViewer, TextView, View
 from tomo.objects import Tomogram
 
-from cryoden_core.jobs import JobError
+from cryoden_core.jobs import JobError, read_json
 
 from ..constants import OUTPUT_TOMOGRAMS
-from ..convert import ItemFolder, item_folders, read_json, safe_name
+from ..convert import ItemFolder, item_folders, safe_name
 from ..protocols import ProtCryodenNmsgDenoise
 from . import figures
 from .figure_view import FigureView

@@ -55,19 +55,25 @@ def mixed_precision(device: torch.device, enabled: bool = True) -> Iterator[None
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated now; the memory limit of a container or batch job counts."""
+    """Bytes that can be allocated now; the memory limit of a container, batch job or ``ulimit`` counts."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = psutil.virtual_memory().available
+    used = psutil.Process().memory_info()
+    # Pages of memory-mapped files count in none of these: the system takes them back when it needs them.
+    candidates = [psutil.virtual_memory().available]
     limit = memory_limit()
     if limit is not None:
-        free = min(free, max(0, limit - psutil.Process().memory_info().rss))
-    return free
+        candidates.append(limit - (used.rss - used.shared))
+    for kind, taken in ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, used.data)):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            candidates.append(soft - taken)
+    return max(0, min(candidates))
 
 
 def memory_limit() -> int | None:
-    """The smallest memory limit set on this process by a control group (Slurm, containers) or ``ulimit``, in bytes."""
+    """The smallest memory limit set on this process by a control group (Slurm, containers), in bytes, or None."""
     limits = []
     for path in _limit_files():
         try:
@@ -77,10 +83,6 @@ def memory_limit() -> int | None:
             continue
         if text.isdigit() and int(text) < 2**60:
             limits.append(int(text))
-    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
-        soft, _ = resource.getrlimit(kind)
-        if soft != resource.RLIM_INFINITY:
-            limits.append(soft)
     return min(limits) if limits else None
 
 

@@ -136,7 +136,8 @@ def choose_tile(
     """
     budget = min(0.5 * free_memory(device) / bytes_per_voxel, MAX_ELEMENTS / widest_channels)
     z, y, x = volume_shape
-    smallest = smallest_tile(halo, BLEND, multiple)
+    # Smaller tiles are nearly all context; if this one does not fit, running out of memory will halve it.
+    smallest = 2 * smallest_tile(halo, BLEND, multiple)
     lateral = math.sqrt(budget / z)
     if lateral >= min(smallest, y, x):
         tile = (z, min(y, int(lateral)), min(x, int(lateral)))

@@ -1,7 +1,9 @@
 """Device: what a job gets when it asks, memory limits, out-of-memory errors."""
 
 import os
+import resource
 
+import psutil
 import pytest
 import torch
 
@@ -86,6 +88,13 @@ def test_the_limit_of_a_control_group_bounds_the_free_memory(tmp_path, monkeypat
     for unlimited in ("max\n", f"{2**63 - 4096}\n"):
         limit.write_text(unlimited)
         assert memory_limit() is None
+
+
+def test_a_limit_on_data_bounds_the_free_memory_and_mapped_files_do_not_count(monkeypatch):
+    used = psutil.Process().memory_info().data
+    limits = {resource.RLIMIT_DATA: (used + 2**30, -1), resource.RLIMIT_AS: (resource.RLIM_INFINITY, -1)}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    assert 0.9 * 2**30 < free_memory(torch.device("cpu")) < 1.1 * 2**30
 
 
 def test_lack_of_memory_is_told_from_other_errors():

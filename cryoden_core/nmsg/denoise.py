@@ -233,8 +233,7 @@ def _result(
     start: float, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     after = mrc.open_volume(job.output)
-    block = tuple(slice(max(0, s // 2 - 64), s // 2 + 64) for s in after.shape)
-    before, now = (np.asarray(v[block], np.float32) for v in (tomogram.data, after))
+    before, now = (report.central_block(volume) for volume in (tomogram.data, after))
     removed = before - now
     result: dict[str, Any] = {
         **written, "seconds": round(time.monotonic() - start, 1),
@@ -263,13 +262,10 @@ def high_frequency_sd(block: np.ndarray) -> float:
 def _write_picture(folder: RunFolder, job: NmsgJob, tomogram: Tomogram, written: dict[str, str]) -> None:
     curves = None
     if tomogram.halves is not None:
-        block = tuple(slice(max(0, s // 2 - 64), s // 2 + 64) for s in tomogram.data.shape)
-        even, odd = (np.asarray(half[block], np.float32) for half in tomogram.halves)
+        even, odd = (report.central_block(half) for half in tomogram.halves)
         curves = {"before": fsc(even, odd)}
         if "output_even" in written and "output_odd" in written:
-            even, odd = (
-                np.asarray(mrc.open_volume(written[role])[block], np.float32) for role in ("output_even", "output_odd")
-            )
+            even, odd = (report.central_block(mrc.open_volume(written[role])) for role in ("output_even", "output_odd"))
             curves["after"] = fsc(even, odd)
     report.write_report(
         folder.report, tomogram.data, mrc.open_volume(job.output), tomogram.voxel_size, read_metrics(folder.metrics),

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import mrc
 from ..jobs import JobError
+from ..report import central_block
 from .noise_model import HalfDifference, robust_statistics
 
 MIN_SLICES = 16
@@ -69,11 +70,10 @@ def add_halves(tomogram: Tomogram, even: str, odd: str, warn: Callable[[str], No
             raise JobError(f"{path} is {_size(data)} voxels but {tomogram.path} is {_size(tomogram.data)}.")
         mrc.check_finite_and_varying(data, path)
         volumes.append(data)
-    centre = tuple(slice(max(0, s // 2 - 64), s // 2 + 64) for s in tomogram.data.shape)
-    first, second = (np.asarray(v[centre], np.float64) for v in volumes)
+    first, second = (central_block(volume).astype(np.float64) for volume in volumes)
     if np.array_equal(first, second):
         raise JobError(f"the halves {even} and {odd} are identical; give two independent halves.")
-    mean, whole = (first + second) / 2, np.asarray(tomogram.data[centre], np.float64)
+    mean, whole = (first + second) / 2, central_block(tomogram.data).astype(np.float64)
     match = float(np.corrcoef(mean.ravel(), whole.ravel())[0, 1])
     if match < 0.9:
         raise JobError(

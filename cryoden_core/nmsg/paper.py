@@ -29,6 +29,7 @@ from ..training import Trainer, TrainingSettings
 from .guidance import SparsityExtractor
 from .inputs import Tomogram
 from .noise_model import Spectra, measure_spectra
+from .spectrum import read_block
 
 UPSAMPLING = (1, 2, 2)
 FILTER_MARGIN = 8
@@ -108,7 +109,7 @@ class PaperTask:
 
     def _volumes(self, corner: list[int]) -> list[np.ndarray]:
         """Noisy, synthetic noisy, guidance and over-smoothed crops on the original grid."""
-        noisy = _region(self.noisy, corner, self.crop)
+        noisy = read_block(self.noisy, corner, self.crop).numpy()
         wide = [slice(max(0, c - FILTER_MARGIN), c + n + FILTER_MARGIN) for c, n in zip(corner, self.crop, strict=True)]
         inner = tuple(slice(c - w.start, c - w.start + n) for c, w, n in zip(corner, wide, self.crop, strict=True))
         surroundings = np.asarray(self.noisy[tuple(wide)], np.float32)
@@ -116,7 +117,7 @@ class PaperTask:
             ndimage.gaussian_filter(surroundings, sigma)[inner]
             for sigma in (self.recipe.guide_sigma, self.recipe.smooth_sigma)
         ]
-        return [noisy, _region(self.synthetic, corner, self.crop), *filtered]
+        return [noisy, read_block(self.synthetic, corner, self.crop).numpy(), *filtered]
 
     def _measure(self, tomogram: Tomogram) -> list[tuple[float, float]]:
         """Mean and deviation of each of the four volumes, from up to 8 of the patches."""
@@ -144,10 +145,6 @@ class PaperTask:
 def upsample(volume: torch.Tensor) -> torch.Tensor:
     """Nearest up-sampling (z, y, x) -> (z, 2y, 2x)."""
     return volume.repeat_interleave(UPSAMPLING[1], 1).repeat_interleave(UPSAMPLING[2], 2)
-
-
-def _region(volume: np.ndarray, corner: list[int], shape: Shape) -> np.ndarray:
-    return np.asarray(volume[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))], np.float32)
 
 
 def write_synthetic(path: str, tomogram: Tomogram, spectra: Spectra, seed: int) -> np.ndarray:

@@ -12,7 +12,7 @@ underestimate the noise.  The idea of taking noise from smooth regions is that o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,7 @@ def hann_window(shape: Shape) -> torch.Tensor:
     return window / window.square().mean().sqrt()
 
 
-def read_block(volume: Readable, corner: np.ndarray, block: Shape) -> torch.Tensor:
+def read_block(volume: Readable, corner: Sequence[int] | np.ndarray, block: Shape) -> torch.Tensor:
     """Copy a block out of an array or memory map as float32."""
     region = tuple(slice(int(c), int(c) + b) for c, b in zip(corner, block, strict=True))
     return torch.from_numpy(np.array(volume[region], np.float32, order="C"))

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-from .jobs import EvaluateJob, Job, JobError, NmsgJob, NmsgTrainJob, PhantomJob, RunFolder
+from .jobs import EvaluateJob, Job, JobError, MlpJob, NmsgJob, NmsgTrainJob, PhantomJob, SirtJob, WbpJob
 from .progress import FAILED, INTERRUPTED, Progress
 
 
@@ -36,7 +37,7 @@ def run(job: Job, quiet: bool = False) -> dict[str, Any]:
     """
     job.validate()
     try:
-        progress = Progress(_folder(job), quiet)
+        progress = Progress(job.folder(), quiet)
     except OSError as error:
         raise JobError(f"cannot write into the run folder {error.filename}: {error.strerror}.") from error
     from .training import Interrupted
@@ -56,33 +57,10 @@ def run(job: Job, quiet: bool = False) -> dict[str, Any]:
     return result
 
 
-def _folder(job: Job) -> RunFolder | None:
-    if isinstance(job, NmsgJob | NmsgTrainJob):
-        return RunFolder.beside(job.output, job.run_folder)
-    if isinstance(job, PhantomJob):
-        return RunFolder(job.run_folder or job.output)
-    return None
-
-
 def _carry_out(job: Job, progress: Progress) -> dict[str, Any]:
     # The systems are imported when they are asked for: each brings torch and its own machinery.
-    if isinstance(job, NmsgJob):
-        from .nmsg.denoise import denoise
-
-        return denoise(job, progress)
-    if isinstance(job, NmsgTrainJob):
-        from .nmsg.denoise import train
-
-        return train(job, progress)
-    if isinstance(job, PhantomJob):
-        from .phantom.create import create
-
-        return create(job, progress)
-    if isinstance(job, EvaluateJob):
-        from .evaluate import evaluate as compare
-
-        return compare(job, progress)
-    raise JobError(f"no system carries out the job '{job.system}'.")
+    module, function = job.carried_out_by.split(":")
+    return getattr(import_module("." + module, __package__), function)(job, progress)
 
 
 def nmsg(input: str, output: str, **parameters: Any) -> dict[str, Any]:
@@ -103,3 +81,18 @@ def phantom(kind: str, output: str, **parameters: Any) -> dict[str, Any]:
 def evaluate(test: str, reference: str, **parameters: Any) -> dict[str, Any]:
     """Judge a volume against the truth; see :class:`cryoden_core.jobs.EvaluateJob`."""
     return run(EvaluateJob.from_parameters({"test": test, "reference": reference, **parameters}))
+
+
+def mlp(input: str, output: str, tilt_angles: str, **parameters: Any) -> dict[str, Any]:
+    """Reconstruct a tomogram with a coordinate network; see :class:`cryoden_core.jobs.MlpJob`."""
+    return run(MlpJob.from_parameters({"input": input, "output": output, "tilt_angles": tilt_angles, **parameters}))
+
+
+def wbp(input: str, output: str, tilt_angles: str, **parameters: Any) -> dict[str, Any]:
+    """Reconstruct a tomogram by weighted back-projection; see :class:`cryoden_core.jobs.WbpJob`."""
+    return run(WbpJob.from_parameters({"input": input, "output": output, "tilt_angles": tilt_angles, **parameters}))
+
+
+def sirt(input: str, output: str, tilt_angles: str, **parameters: Any) -> dict[str, Any]:
+    """Reconstruct a tomogram by SIRT; see :class:`cryoden_core.jobs.SirtJob`."""
+    return run(SirtJob.from_parameters({"input": input, "output": output, "tilt_angles": tilt_angles, **parameters}))

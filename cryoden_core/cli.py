@@ -36,6 +36,13 @@ from .jobs import (
 DESCRIPTION = f"CryoDen {__version__}: restore cryo-electron tomograms. Each command has its own --help."
 
 
+#: What the commands with sub-commands are for.
+GROUPS = {
+    "dual": "Learn to denoise and to simulate tomograms from unpaired noisy and clean volumes.",
+    "evaluate": "Compare results with a known truth.",
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     # Threads that wait must not spin: with two jobs on one computer, spinning made each step ten times slower.
@@ -87,7 +94,15 @@ def _terminated_like_interrupted() -> typing.Iterator[None]:
 
 def _commands() -> Any:
     """The union of all sub-commands, for tyro."""
-    commands = [_job_command(name, job) for name, job in SYSTEMS.items()]
+    commands: list[Any] = []
+    groups: dict[str, list[Any]] = {}
+    for name, job in SYSTEMS.items():
+        group, _, action = name.partition(" ")
+        if action:
+            groups.setdefault(group, []).append(_job_command(action, job))
+        else:
+            commands.append(_job_command(name, job))
+    commands += [_group_command(name, actions) for name, actions in groups.items()]
     commands.append(Annotated[RunCommand, tyro.conf.subcommand("run")])
     commands.append(Annotated[DoctorCommand, tyro.conf.subcommand("doctor")])
     return typing.Union[tuple(commands)]
@@ -117,6 +132,16 @@ def _job_command(name: str, job: type[Job]) -> Any:
     )  # fmt: skip
     command.__doc__ = job.__doc__
     return Annotated[command, tyro.conf.subcommand(name, description=job.__doc__)]
+
+
+def _group_command(name: str, actions: list[Any]) -> Any:
+    """The command ``name`` with one sub-command for each of ``actions``, each a job's command."""
+    action: Any = operator.getitem(Annotated, (typing.Union[tuple(actions)], tyro.conf.arg(name="")))
+    command = dataclasses.make_dataclass(
+        name.title() + "Commands", [("action", action)], namespace={"execute": lambda self: self.action.execute()}
+    )
+    command.__doc__ = GROUPS[name]
+    return Annotated[command, tyro.conf.subcommand(name, description=GROUPS[name])]
 
 
 def _shallow(command: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The parameter tables of the README, made from the definitions in ``cryoden_core/jobs.py``.
+"""The parameter tables of the README, made from the definitions in ``cryoden_core/jobs``.
 
 ``python docs/parameters.py`` writes them into README.rst, between its two marks; a test compares the two.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from cryoden_core.jobs import SYSTEMS, Job, Parameter, default_of
 
 README = Path(__file__).resolve().parent.parent / "README.rst"
-BEGIN = ".. The tables below are written by docs/parameters.py from cryoden_core/jobs.py.\n"
+BEGIN = ".. The tables below are written by docs/parameters.py from cryoden_core/jobs.\n"
 END = ".. End of the tables.\n"
 
 

@@ -118,4 +118,4 @@ def test_a_thin_volume_has_figures(files: dict, tmp_path: Path) -> None:
 )
 def test_a_job_that_makes_no_sense_is_refused(given: dict, sentence: str) -> None:
     with pytest.raises(JobError, match=sentence):
-        job_from_dict({"schema": 1, "system": "evaluate", "parameters": given})
+        job_from_dict({"schema": 1, "system": "evaluate volume", "parameters": given})

@@ -12,8 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = sorted((ROOT / "cryoden_scipion").rglob("*.py"))
 #: The core's modules that the plugin imports, directly or not.
+JOBS = sorted((ROOT / "cryoden_core" / "jobs").glob("*.py"))
 NAMES = ("jobs", "progress", "mrc", "mrc_header", "report", "fourier", "metrics", "nmsg.presets")
-SHARED = [ROOT / "cryoden_core" / f"{name.replace('.', '/')}.py" for name in ("__init__", "nmsg.__init__", *NAMES)]
+SHARED = JOBS + [
+    ROOT / "cryoden_core" / f"{name.replace('.', '/')}.py"
+    for name in ("__init__", "nmsg.__init__", *NAMES)
+    if name != "jobs"
+]
 
 
 def imported(tree: ast.AST) -> set[str]:

@@ -1,0 +1,94 @@
+"""The files of a run: JSON written whole or not at all, and the names in a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Dict
+
+
+def write_json(content: Any, path: str) -> None:
+    """Write JSON under a temporary name, flush it to the disk, then rename."""
+    temporary = "%s.tmp%d" % (path, os.getpid())
+    try:
+        with open(temporary, "w", encoding="utf-8") as stream:
+            json.dump(content, stream, indent=1)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def read_json(path: str) -> Dict[str, Any]:
+    """The object in a JSON file, or an empty one while the file is not there."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files that a run leaves beside its output; the plugin and the core both read them from here."""
+
+    path: str
+
+    @classmethod
+    def beside(cls, output: str, given: str = "") -> RunFolder:
+        """The folder of a job: ``given``, or ``<output without extension>_cryoden``."""
+        return cls(given or os.path.splitext(output)[0] + "_cryoden")
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    @property
+    def job(self) -> str:
+        """What was asked, resolved."""
+        return self._file("job.json")
+
+    @property
+    def progress(self) -> str:
+        """Stage, step, loss, time left; see :mod:`cryoden_core.progress`."""
+        return self._file("progress.json")
+
+    @property
+    def metrics(self) -> str:
+        """Every logged value, one row a step."""
+        return self._file("metrics.csv")
+
+    @property
+    def report(self) -> str:
+        """Picture: slices before, after and difference, loss, power spectrum."""
+        return self._file("report.png")
+
+    @property
+    def noise_report(self) -> str:
+        """The table of checks of the noise model."""
+        return self._file("noise_report.json")
+
+    @property
+    def result(self) -> str:
+        """Figures of the finished run: files written, times, noise before and after."""
+        return self._file("result.json")
+
+    @property
+    def model(self) -> str:
+        """The trained model."""
+        return self._file("model.safetensors")
+
+    @property
+    def checkpoint(self) -> str:
+        """The training's state, for ``resume``."""
+        return self._file("checkpoint.pt")
+
+    @property
+    def noise_checkpoint(self) -> str:
+        """The state of the noise model's training, for ``resume``."""
+        return self._file("noise_checkpoint.pt")

@@ -1,0 +1,116 @@
+"""The jobs of NMSG: denoise one tomogram, or train one model on several."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar, List, Optional
+
+from .contract import ComputeJob, JobError, parameter, voxel_size_parameter
+from .files import RunFolder
+
+#: A smaller crop shows a network nothing of the specimen.
+SMALLEST_TILE = 32
+
+NMSG_PRESETS = ("fast", "default", "best", "paper")
+NOISE_MODELS = ("auto", "spectral", "gan")
+
+
+@dataclass
+class NmsgTraining(ComputeJob):
+    """How NMSG learns the noise and trains its denoiser; shared by the two NMSG jobs."""
+
+    preset: str = parameter(
+        "default",
+        "fast for a first look, default, best for a longer training, paper for the published recipe",
+        choices=NMSG_PRESETS,
+    )
+    noise_model: str = parameter(
+        "auto",
+        "how the noise is modelled: spectral, gan, or auto (the GAN only where the spectral model fails its report)",
+        choices=NOISE_MODELS,
+    )
+    steps: int = parameter(0, "training steps; 0 takes the preset's number", minimum=0, maximum=10**7)
+    tile: int = parameter(
+        0,
+        "edge of the training and inference tiles; 0 chooses it from free memory",
+        unit="voxels",
+        minimum=0,
+        maximum=2048,
+    )
+    guidance_weight: float = parameter(
+        -1.0, "weight of the guidance term; -1 takes the preset's", minimum=-1.0, maximum=100.0, expert=True
+    )
+    sparsity_weight: float = parameter(
+        -1.0, "weight of the sparsity (gradient) term; -1 takes the preset's", minimum=-1.0, maximum=100.0, expert=True
+    )
+    voxel_size: float = voxel_size_parameter()
+
+    output: str = ""
+
+    def folder(self) -> Optional[RunFolder]:
+        return RunFolder.beside(self.output, self.run_folder)
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        if 0 < self.tile < SMALLEST_TILE:
+            raise JobError("parameter 'tile' must be 0 or at least %d, not %d." % (SMALLEST_TILE, self.tile))
+
+
+@dataclass
+class NmsgJob(NmsgTraining):
+    """Denoise one tomogram: train NMSG on it, or apply a model that was trained before."""
+
+    system: ClassVar[str] = "nmsg"
+    carried_out_by: ClassVar[str] = "nmsg.denoise:denoise"
+
+    input: str = parameter("", "tomogram to denoise (MRC)", required=True, positional=True)
+    output: str = parameter("", "denoised tomogram to write (MRC)", required=True, alias="-o")
+    even: str = parameter("", "tomogram of the even half; with --odd the noise is measured from their difference")
+    odd: str = parameter("", "tomogram of the odd half")
+    output_even: str = parameter("", "where to write the denoised even half; empty does not write it")
+    output_odd: str = parameter("", "where to write the denoised odd half; empty does not write it")
+    mask: str = parameter("", "mask of the specimen, 1 inside (MRC); training crops are taken there")
+    model: str = parameter("", "apply this model (.safetensors) instead of training on the tomogram")
+    save_model: str = parameter("", "where to write the trained model; empty keeps it in the run folder")
+    strength: float = parameter(
+        1.0, "share of the denoised volume in the output; the rest is the input", minimum=0.0, maximum=1.0
+    )
+    output_mode: str = parameter(
+        "float32", "number format of the output", choices=("float32", "float16", "int8"), expert=True
+    )
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        if bool(self.even) != bool(self.odd):
+            raise JobError("give both halves or none: 'even' is %r, 'odd' is %r." % (self.even, self.odd))
+        if (self.output_even or self.output_odd) and not self.even:
+            raise JobError("denoised halves can only be written when 'even' and 'odd' are given.")
+        outputs = [os.path.abspath(p) for p in (self.output, self.output_even, self.output_odd) if p]
+        inputs = [os.path.abspath(p) for p in (self.input, self.even, self.odd, self.mask) if p]
+        for path in outputs:
+            if path in inputs:
+                raise JobError("the output %s is also an input; choose another name." % path)
+        if len(set(outputs)) != len(outputs):
+            raise JobError("two outputs have the same name; choose different ones.")
+
+
+@dataclass
+class NmsgTrainJob(NmsgTraining):
+    """Train one NMSG model on several tomograms, to be applied to a whole set."""
+
+    system: ClassVar[str] = "nmsg-train"
+    carried_out_by: ClassVar[str] = "nmsg.denoise:train"
+
+    inputs: List[str] = parameter([], "tomograms to train on (MRC)", required=True, positional=True)
+    output: str = parameter("", "model to write (.safetensors)", required=True, alias="-o")
+    evens: List[str] = parameter([], "even halves, in the order of the tomograms")
+    odds: List[str] = parameter([], "odd halves, in the order of the tomograms")
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        if len(self.evens) != len(self.odds) or len(self.evens) not in (0, len(self.inputs)):
+            raise JobError(
+                "give one even and one odd half for each tomogram, or none: %d tomograms, %d even, %d odd."
+                % (len(self.inputs), len(self.evens), len(self.odds))
+            )

@@ -1,7 +1,7 @@
 """Run reconstructions as a user does, with their time and memory, and score them against a known truth.
 
-Each run is a process of its own, ``python -m cryoden_core``, so that its seconds hold starting, reading and writing, and
-its memory is the peak of the whole process as the system counts it.
+Each run is a process of its own, ``python -m cryoden_core``, so that its seconds hold starting, reading and writing,
+and its memory is the peak of the whole process as the system counts it.
 """
 
 from __future__ import annotations
@@ -128,6 +128,9 @@ def table(columns: dict[str, str], rows: dict[str, dict[str, Any]]) -> str:
     titles = [heading.split("|") for heading in columns.values()]
     lines = ["| method | " + " | ".join(title for title, _ in titles) + " |", "|---" * (len(titles) + 1) + "|"]
     for name, row in rows.items():
-        cells = [format(row[key], form) if row.get(key) is not None else "" for key, (_, form) in zip(columns, titles)]
+        cells = [
+            "" if row.get(key) is None else format(row[key], form)
+            for key, (_, form) in zip(columns, titles, strict=True)
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -2,8 +2,9 @@
 
 Against a known truth: correlation, peak signal-to-noise ratio (after the best affine fit, and in the min-max form of
 the NMSG paper), structural similarity (Wang et al. 2004, scikit-image's implementation) and visual information
-fidelity (Sheikh and Bovik 2006, pixel domain).  Between halves or against the truth: Fourier shell, ring, cone and
-wedge correlations (Harauz and van Heel 1986).  Of what was removed: how white it is.
+fidelity (Sheikh and Bovik 2006, pixel domain); also the figures of standardised volumes that the DUAL paper gives
+(Zeng et al. 2024).  Between halves or against the truth: Fourier shell, ring, cone and wedge correlations (Harauz and
+van Heel 1986).  Of what was removed: how white it is.
 
 Volumes are real arrays (z, y, x); masks weight voxels, 0 outside to 1 inside.  Sums are kept in double precision.
 Nothing here moves or aligns volumes.
@@ -18,12 +19,9 @@ import numpy as np
 
 from .fourier import FourierBins, half_transform, missing_wedge_mask, radial_power_spectrum, ratio, sections_of
 from .mrc import slabs
+from .visual_information import vif as vif
 
 Curve = Tuple[np.ndarray, np.ndarray]
-
-_VIF_SCALES = 4
-#: Variance of the eye's noise for grey levels 0 to 255, as published.
-_VIF_NOISE = 2.0
 
 
 def correlation(a: np.ndarray, b: np.ndarray, mask: Optional[np.ndarray] = None) -> float:
@@ -78,8 +76,62 @@ def psnr_minmax(test: np.ndarray, truth: np.ndarray) -> float:
     return _decibels(range_truth, _mean_square_error(test, truth, None, gain, low_truth - gain * low_test))
 
 
+def standardised(volume: np.ndarray) -> np.ndarray:
+    """The volume with mean 0 and standard deviation 1, float32.
+
+    Raises
+    ------
+    ValueError
+        When it is constant.
+    """
+    mean, sd = float(np.mean(volume, dtype=np.float64)), float(np.std(volume, dtype=np.float64))
+    if sd == 0:
+        raise ValueError("a constant volume cannot be standardised")
+    return ((volume - np.float32(mean)) / np.float32(sd)).astype(np.float32)
+
+
+def standardised_square_error(test: np.ndarray, truth: np.ndarray) -> float:
+    """Mean square error of the two volumes after each is standardised, which is ``2 (1 - correlation)``."""
+    return 2.0 * max(1.0 - correlation(test, truth), 0.0)
+
+
+def psnr_standardised(test: np.ndarray, truth: np.ndarray) -> Tuple[float, float]:
+    """:func:`psnr` of the two volumes after each is standardised, as in the DUAL paper, and the peak it rests on.
+
+    The peak is the range of the standardised truth, which a few gold beads rule: only differences of this figure
+    between methods mean anything.
+
+    Returns
+    -------
+    decibels, peak
+        The peak in standard deviations of the truth.
+    """
+    peak = _extremes(truth)[1] / float(np.std(truth, dtype=np.float64))
+    return _decibels(peak, standardised_square_error(test, truth)), peak
+
+
+def contrast_to_noise(volume: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> float:
+    """Difference of the means inside and outside over the standard deviation outside; its sign is the contrast's.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x).
+    inside, outside
+        bool (z, y, x): particles, and background.
+    """
+    particle, background = np.asarray(volume[inside], np.float64), np.asarray(volume[outside], np.float64)
+    if particle.size == 0 or background.size == 0 or background.std() == 0:
+        return math.nan
+    return float((particle.mean() - background.mean()) / background.std())
+
+
 def ssim3d(
-    test: np.ndarray, truth: np.ndarray, data_range: Optional[float] = None, mask: Optional[np.ndarray] = None
+    test: np.ndarray,
+    truth: np.ndarray,
+    data_range: Optional[float] = None,
+    mask: Optional[np.ndarray] = None,
+    uniform_window: int = 0,
 ) -> float:
     """Mean structural similarity with a three-dimensional Gaussian window of 1.5 voxels.
 
@@ -92,40 +144,26 @@ def ssim3d(
     data_range
         By default the truth's maximum less its minimum.
     mask
-        Averages the local similarities with these weights, faces included; None leaves 5 voxels at each face out.
+        Averages the local similarities with these weights, faces included; None leaves half a window at each face out.
+    uniform_window
+        Edge of a box in place of the Gaussian window, voxels, odd, with the sample covariance; 0 keeps the Gaussian.
     """
     from skimage.metrics import structural_similarity
 
     if data_range is None:
         data_range = float(np.max(truth)) - float(np.min(truth))
-    # The window has 11 voxels; where a thin volume has fewer, its faces reflect and only fewer of them are left out.
-    window = min(11, min(test.shape) - 1 + min(test.shape) % 2)
+    # The Gaussian window has 11 voxels; where a thin volume has fewer, its faces reflect and fewer are left out.
+    window = min(uniform_window or 11, min(test.shape) - 1 + min(test.shape) % 2)
+    kind = (
+        {"use_sample_covariance": True}
+        if uniform_window
+        else {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    )
     mean, local = structural_similarity(
         np.asarray(test, dtype=np.float32), np.asarray(truth, dtype=np.float32), win_size=window,
-        data_range=data_range, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True,
+        data_range=data_range, full=True, **kind,
     )  # fmt: skip
     return float(mean) if mask is None else float(np.average(local, weights=mask))
-
-
-def vif(test: np.ndarray, truth: np.ndarray) -> float:
-    """Visual information fidelity in the pixel domain, of a slice or averaged over the slices of a volume.
-
-    Sheikh and Bovik (2006), IEEE Trans. Image Process. 15, 430, equation 9 at four scales with scalar Gaussian
-    mixtures.  Both volumes are scaled by the truth's range to 0..255, for which the published noise variance holds.
-    1 is equality; noise and blur lower it, added contrast can raise it above 1.  Small slices use fewer scales.
-
-    Raises
-    ------
-    ValueError
-        When a slice is smaller than 17 pixels.
-    """
-    if min(truth.shape[-2:]) < 17:
-        raise ValueError("visual information fidelity needs slices of at least 17 x 17 pixels")
-    low, high = float(np.min(truth)), float(np.max(truth))
-    scale = 255.0 / (high - low) if high > low else 1.0
-    pairs = [(test, truth)] if truth.ndim == 2 else [(test[i], truth[i]) for i in range(len(truth))]
-    grey = ([scale * (np.asarray(image, dtype=np.float64) - low) for image in pair] for pair in pairs)
-    return float(np.mean([_vif_slice(*pair) for pair in grey]))
 
 
 def fsc(a: np.ndarray, b: np.ndarray, mask: Optional[np.ndarray] = None, radial_bins: int = 0) -> Curve:
@@ -178,6 +216,30 @@ def wedge_fsc(
     inside = _shell_correlation(bins, *transforms, measured)
     outside = _shell_correlation(bins, *transforms, ~measured)
     return bins.frequency, inside[:, 0], outside[:, 0]
+
+
+def fourier_correlation(a: np.ndarray, b: np.ndarray, inside: Optional[np.ndarray] = None) -> float:
+    """Correlation of two volumes over some of their Fourier coefficients, up to 0.5 cycles per voxel.
+
+    Parameters
+    ----------
+    a, b
+        (z, y, x).
+    inside
+        Weight of each coefficient in the half layout, (z, y, x // 2 + 1); None takes all.
+    """
+    cross, power_a, power_b = _region_sums(a, b, inside)
+    return float(cross / math.sqrt(power_a * power_b)) if power_a * power_b > 0 else math.nan
+
+
+def fourier_change(a: np.ndarray, b: np.ndarray, inside: Optional[np.ndarray] = None) -> float:
+    """How far ``a`` departs from ``b`` over some Fourier coefficients: root mean square change over that of ``b``.
+
+    Nothing is rescaled first: 0 is equality, and a wrong gain counts as change.  Parameters as in
+    :func:`fourier_correlation`.
+    """
+    cross, power_a, power_b = _region_sums(a, b, inside)
+    return math.sqrt(max(power_a + power_b - 2 * cross, 0.0) / power_b) if power_b > 0 else math.nan
 
 
 def frc(a: np.ndarray, b: np.ndarray, axis: int = 0, radial_bins: int = 0) -> Curve:
@@ -323,46 +385,13 @@ def _shell_sums(bins: FourierBins, a: np.ndarray, b: np.ndarray, inside: Optiona
     return bins.sums(terms, 3, inside)[1:]
 
 
+def _region_sums(a: np.ndarray, b: np.ndarray, inside: Optional[np.ndarray]) -> Tuple[float, float, float]:
+    cross, power_a, power_b = _shell_sums(FourierBins(a.shape), *_transforms(a, b, None), inside).sum(axis=(1, 2))
+    return float(cross), float(power_a), float(power_b)
+
+
 def _shell_correlation(
     bins: FourierBins, a: np.ndarray, b: np.ndarray, inside: Optional[np.ndarray] = None
 ) -> np.ndarray:
     cross, power_a, power_b = _shell_sums(bins, a, b, inside)
     return ratio(cross, np.sqrt(power_a * power_b))
-
-
-def _vif_slice(test: np.ndarray, truth: np.ndarray) -> float:
-    """Information that the test keeps over the information of the truth, both (y, x) in grey levels 0..255."""
-    kept = available = 0.0
-    for scale in range(1, _VIF_SCALES + 1):
-        size = 2 ** (_VIF_SCALES - scale + 1) + 1
-        if scale > 1:
-            if min(truth.shape) < size:
-                break
-            test, truth = (_gaussian_mean(values, size)[::2, ::2] for values in (test, truth))
-        if min(truth.shape) < size:
-            break
-        mean_test, mean_truth = _gaussian_mean(test, size), _gaussian_mean(truth, size)
-        var_test = np.maximum(_gaussian_mean(test * test, size) - mean_test**2, 0.0)
-        var_truth = np.maximum(_gaussian_mean(truth * truth, size) - mean_truth**2, 0.0)
-        covariance = _gaussian_mean(test * truth, size) - mean_test * mean_truth
-        gain = covariance / (var_truth + 1e-10)
-        distortion = var_test - gain * covariance
-        # A negative gain carries no information, and where the truth is flat all that the test shows is distortion.
-        lost = (var_truth < 1e-10) | (gain < 0)
-        gain = np.where(lost, 0.0, gain)
-        distortion = np.maximum(np.where(lost, var_test, distortion), 1e-10)
-        kept += float(np.log10(1.0 + gain**2 * var_truth / (distortion + _VIF_NOISE)).sum())
-        available += float(np.log10(1.0 + var_truth / _VIF_NOISE).sum())
-    return kept / available if available > 0 else 1.0
-
-
-def _gaussian_mean(values: np.ndarray, size: int) -> np.ndarray:
-    """Local mean with a Gaussian window of ``size`` pixels and a standard deviation of a fifth of it, valid part."""
-    from scipy.ndimage import convolve1d
-
-    half = size // 2
-    weights = np.exp(-0.5 * (np.arange(-half, half + 1) / (size / 5.0)) ** 2)
-    weights /= weights.sum()
-    for axis in (0, 1):
-        values = convolve1d(values, weights, axis=axis)
-    return values[half : values.shape[0] - half, half : values.shape[1] - half]

@@ -28,7 +28,7 @@ from .contract import (
     default_of,
     parameters_of,
 )
-from .evaluate import EvaluateJob
+from .evaluate import EvaluateJob, EvaluatePickingJob
 from .files import RunFolder, read_json, write_json
 from .nmsg import NMSG_PRESETS, SMALLEST_TILE, NmsgJob, NmsgTraining, NmsgTrainJob
 from .phantom import PHANTOM_KINDS, PhantomJob
@@ -48,6 +48,7 @@ __all__ = [
     "ComputeJob",
     "DeviceError",
     "EvaluateJob",
+    "EvaluatePickingJob",
     "Job",
     "JobError",
     "MlpJob",
@@ -71,7 +72,17 @@ __all__ = [
 
 #: Every job by the name of its system.
 SYSTEMS: Dict[str, Type[Job]] = {
-    cls.system: cls for cls in (NmsgJob, NmsgTrainJob, MlpJob, WbpJob, SirtJob, EvaluateJob, PhantomJob)
+    cls.system: cls
+    for cls in (
+        NmsgJob,
+        NmsgTrainJob,
+        MlpJob,
+        WbpJob,
+        SirtJob,
+        EvaluateJob,
+        EvaluatePickingJob,
+        PhantomJob,
+    )
 }
 
 

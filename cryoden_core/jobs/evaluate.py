@@ -1,32 +1,115 @@
-"""The job that judges a volume against the truth."""
+"""The jobs that judge: a volume, picking, the realism of simulations, hallucination, the missing wedge.
+
+They compute figures and leave no run folder: the figures are printed, and written as JSON where ``output`` says.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, List
 
 from .contract import Job, JobError, parameter, voxel_size_parameter
 
 
 @dataclass
-class EvaluateJob(Job):
+class EvaluationJob(Job):
+    """What the jobs that judge share."""
+
+    output: str = parameter("", "JSON file for the figures and curves; empty only prints them", alias="-o")
+
+    def inputs(self) -> List[str]:
+        """The files that are read, those that were given."""
+        raise NotImplementedError
+
+    def outputs(self) -> List[str]:
+        """The files that are written, those that were asked for."""
+        return [self.output] if self.output else []
+
+    def _validate_together(self) -> None:
+        inputs = [os.path.abspath(path) for path in self.inputs() if path]
+        for path in self.outputs():
+            if os.path.abspath(path) in inputs:
+                raise JobError("the output %s is also an input; choose another name." % path)
+
+
+@dataclass
+class EvaluateJob(EvaluationJob):
     """Compare a volume with the known truth, and its two halves with each other."""
 
     system: ClassVar[str] = "evaluate volume"
-    carried_out_by: ClassVar[str] = "evaluate:evaluate"
+    carried_out_by: ClassVar[str] = "evaluation.volume:evaluate"
 
     test: str = parameter("", "volume to judge (MRC)", required=True, positional=True)
     reference: str = parameter("", "the truth, on the same grid (MRC)", required=True, positional=True)
-    output: str = parameter("", "JSON file for the figures and curves; empty only prints them", alias="-o")
+    input: str = parameter("", "the volume as it was before (MRC); the gain over it is told as well")
     mask: str = parameter("", "mask with a soft edge, 1 inside (MRC); only what lies inside counts")
+    labels: str = parameter(
+        "", "class of every voxel, 0 for the background (MRC); adds figures near the specimen and contrast to noise"
+    )
+    gold_label: int = parameter(
+        0, "label of gold beads, which are then left out near the specimen; 0 for none", minimum=0, maximum=32767
+    )
+    dilation: float = parameter(
+        30.0, "how far around the labelled voxels counts as near", unit="angstrom", minimum=0.0, maximum=1000.0
+    )
     even: str = parameter("", "even half of the volume; with --odd the halves are compared too")
     odd: str = parameter("", "odd half of the volume")
     voxel_size: float = voxel_size_parameter()
 
+    def inputs(self) -> List[str]:
+        return [self.test, self.reference, self.input, self.mask, self.labels, self.even, self.odd]
+
     def _validate_together(self) -> None:
         if bool(self.even) != bool(self.odd):
             raise JobError("give both halves or none: 'even' is %r, 'odd' is %r." % (self.even, self.odd))
-        inputs = [os.path.abspath(p) for p in (self.test, self.reference, self.mask, self.even, self.odd) if p]
-        if self.output and os.path.abspath(self.output) in inputs:
-            raise JobError("the output %s is also an input; choose another name." % self.output)
+        super()._validate_together()
+
+
+@dataclass
+class EvaluatePickingJob(EvaluationJob):
+    """Pick particles by difference of Gaussians and compare the picks with where the particles are."""
+
+    system: ClassVar[str] = "evaluate picking"
+    carried_out_by: ClassVar[str] = "evaluation.picking:evaluate"
+
+    tomograms: List[str] = parameter([], "tomograms to pick in (MRC)", required=True, positional=True)
+    truth: List[str] = parameter(
+        [], "true positions (STAR, rlnCoordinateX, Y, Z in voxels), one file for each tomogram"
+    )
+    picks: str = parameter("", "folder for the picks, one STAR file for each tomogram")
+    contrast: str = parameter("dark", "how particles look in the tomogram", choices=("dark", "bright"))
+    sigma: float = parameter(
+        80.0, "width of the inner Gaussian; the radius of a particle over 1.73", unit="angstrom",
+        minimum=1.0, maximum=2000.0,
+    )  # fmt: skip
+    ratio: float = parameter(1.1, "width of the outer Gaussian over that of the inner", minimum=1.01, maximum=4.0)
+    exclusion: float = parameter(
+        240.0, "smallest distance between two picks", unit="angstrom", minimum=0.0, maximum=5000.0
+    )
+    count: int = parameter(
+        500, "picks to keep in each tomogram; 0 keeps as many as there are true positions", minimum=0, maximum=10**6
+    )
+    tolerance: float = parameter(
+        80.0, "largest distance of a pick from the particle", unit="angstrom", minimum=1.0, maximum=2000.0
+    )
+    clip: float = parameter(
+        0.0, "bring densities to within this many standard deviations first, against gold; 0 does not",
+        minimum=0.0, maximum=100.0,
+    )  # fmt: skip
+    voxel_size: float = voxel_size_parameter()
+
+    def inputs(self) -> List[str]:
+        return [*self.tomograms, *self.truth]
+
+    def _validate_together(self) -> None:
+        if self.truth and len(self.truth) != len(self.tomograms):
+            raise JobError(
+                "give one file of true positions for each tomogram: %d tomograms, %d files."
+                % (len(self.tomograms), len(self.truth))
+            )
+        if not self.truth and not self.picks:
+            raise JobError("give 'truth' to compare with, or 'picks' to write, or both.")
+        if not self.truth and not self.count:
+            raise JobError("a count of 0 takes the number of true positions, and 'truth' is not given.")
+        super()._validate_together()

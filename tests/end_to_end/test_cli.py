@@ -59,6 +59,14 @@ def test_a_job_file_does_what_the_command_does(tomogram, tmp_path):
     np.testing.assert_array_equal(mrcfile.read(outputs[0]), mrcfile.read(outputs[1]))
 
 
+def test_evaluate_has_a_command_for_each_thing_that_is_judged(tomogram, tmp_path, capsys):
+    assert cryoden("evaluate", "volume", tomogram, tomogram) == EXIT_OK
+    assert "Correlation" in capsys.readouterr().out
+    assert cryoden("evaluate", "picking", tomogram, "--picks", str(tmp_path / "picks"), "--sigma", "30") == EXIT_OK
+    assert (tmp_path / "picks" / "picks_1.star").exists()
+    assert cryoden("evaluate", tomogram, tomogram) == EXIT_BAD_INPUT
+
+
 def _missing(folder: Path) -> list[str]:
     return [str(folder / "nowhere.mrc")]
 

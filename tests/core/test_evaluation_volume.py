@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from skimage.metrics import structural_similarity
 
 from cryoden_core import metrics, mrc
-from cryoden_core.evaluate import evaluate
+from cryoden_core.evaluation.volume import evaluate
 from cryoden_core.jobs import EvaluateJob, JobError, job_from_dict
 from cryoden_core.progress import Progress
 
@@ -69,7 +70,7 @@ def test_the_truth_itself_is_perfect_and_infinite_figures_become_null(files: dic
 def test_the_table_shows_every_figure(files: dict, capsys: pytest.CaptureFixture) -> None:
     evaluate(EvaluateJob(**{name: files[name] for name in ("test", "reference", "even", "odd")}))
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 15
     assert any(line.startswith("FSC of the halves = 0.143 at (angstrom)") for line in lines)
 
 
@@ -119,3 +120,78 @@ def test_a_thin_volume_has_figures(files: dict, tmp_path: Path) -> None:
 def test_a_job_that_makes_no_sense_is_refused(given: dict, sentence: str) -> None:
     with pytest.raises(JobError, match=sentence):
         job_from_dict({"schema": 1, "system": "evaluate volume", "parameters": given})
+
+
+def test_figures_of_standardised_volumes_are_those_of_the_dual_paper(files: dict) -> None:
+    result = evaluate(EvaluateJob(test=files["test"], reference=files["reference"]))
+    test, truth = (metrics.standardised(mrc.read_volume(files[name])) for name in ("test", "reference"))
+    assert result["standardised_mse"] == pytest.approx(np.mean((test - truth) ** 2), rel=1e-4)
+    assert result["standardised_peak"] == pytest.approx(truth.max() - truth.min(), rel=1e-4)
+    assert result["standardised_psnr"] == pytest.approx(metrics.psnr(test, truth), abs=1e-3)
+    expected = structural_similarity(test, truth, win_size=7, data_range=2)
+    assert result["standardised_ssim_2"] == pytest.approx(expected, abs=1e-6)
+    assert result["standardised_ssim_1"] < result["standardised_ssim_2"] < result["standardised_ssim_peak"]
+
+
+def test_the_gain_over_the_input_does_not_depend_on_the_scale_of_either(files: dict, capsys) -> None:
+    """The full tomogram has half the noise variance of its even half."""
+    job = EvaluateJob(test=files["test"], reference=files["reference"], input=files["even"])
+    result = evaluate(job)
+    after, before = 2 - 2 * np.sqrt(1 / 1.5), 2 - 2 * np.sqrt(1 / 2)
+    assert result["mse_ratio"] == pytest.approx(after / before, abs=0.02)
+    assert result["psnr_gain"] == pytest.approx(-10 * np.log10(result["mse_ratio"]))
+    assert result["before"]["correlation"] == pytest.approx(np.sqrt(1 / 2), abs=0.01)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["input", "volume"] and lines[-1].startswith("Mean square error over the input's")
+
+
+def test_a_flat_background_wins_the_published_similarity_but_not_the_figures_near_the_specimen(tmp_path: Path) -> None:
+    """A threshold that deletes half of the particles and all noise beats the noisy volume that shows them all."""
+    random = np.random.default_rng(0)
+    truth = np.zeros((32, 64, 64), np.float32)
+    for y in (16, 48):
+        truth[12:20, y - 4 : y + 4, 12:20] = truth[12:20, y - 4 : y + 4, 44:52] = 1
+    noisy = truth + 0.3 * random.normal(size=truth.shape).astype(np.float32)
+    flat = truth.copy()
+    flat[:, 32:] = 0
+    for name, volume in (("truth", truth), ("noisy", noisy), ("flat", flat), ("labels", truth)):
+        mrc.write_volume(str(tmp_path / (name + ".mrc")), volume, 10.0)
+    figures = {}
+    for name in ("noisy", "flat"):
+        paths = {"test": name, "reference": "truth", "labels": "labels"}
+        figures[name] = evaluate(EvaluateJob(**{key: str(tmp_path / (v + ".mrc")) for key, v in paths.items()}))
+    assert figures["flat"]["standardised_ssim_2"] > figures["noisy"]["standardised_ssim_2"] + 0.5
+    assert figures["flat"]["near_correlation"] < figures["noisy"]["near_correlation"] - 0.1
+    assert figures["noisy"]["contrast_to_noise"] == pytest.approx(1 / 0.3, rel=0.03)
+    assert figures["flat"]["contrast_to_noise"] is None
+
+
+def test_gold_is_neither_specimen_nor_background(files: dict, tmp_path: Path) -> None:
+    labels = np.zeros(SHAPE, np.float32)
+    labels[8:14, 10:20, 10:20] = 3
+    labels[8:14, 26:34, 26:34] = 15
+    mrc.write_volume(str(tmp_path / "labels.mrc"), labels, 10.0)
+    bright = mrc.read_volume(files["test"])
+    bright[labels == 15] += 1000
+    mrc.write_volume(str(tmp_path / "gold.mrc"), bright, 10.0)
+    names = {"reference": files["reference"], "labels": str(tmp_path / "labels.mrc"), "gold_label": 15}
+    plain = evaluate(EvaluateJob(test=files["test"], **names))
+    gold = evaluate(EvaluateJob(test=str(tmp_path / "gold.mrc"), **names))
+    for name in ("near_correlation", "contrast_to_noise"):
+        assert gold[name] == pytest.approx(plain[name])
+    assert gold["correlation"] < plain["correlation"] / 2
+
+
+def test_labels_without_a_particle_or_a_voxel_size_are_refused(files: dict, tmp_path: Path) -> None:
+    labels = np.zeros(SHAPE, np.float32)
+    labels[8:14, 10:20, 10:20] = 15
+    mrc.write_volume(str(tmp_path / "labels.mrc"), labels)
+    job = EvaluateJob(test=files["test"], reference=files["reference"], labels=str(tmp_path / "labels.mrc"))
+    job.gold_label = 15
+    with pytest.raises(JobError, match=r"labels.mrc has no voxel of a particle"):
+        evaluate(job)
+    for name in ("test", "reference"):
+        mrc.write_volume(str(tmp_path / (name + "0.mrc")), mrc.read_volume(files[name]))
+    job.test, job.reference = str(tmp_path / "test0.mrc"), str(tmp_path / "reference0.mrc")
+    with pytest.raises(JobError, match="give --voxel-size"):
+        evaluate(job)

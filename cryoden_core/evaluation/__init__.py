@@ -1,0 +1,1 @@
+"""Judging results: volumes, picking, realism of simulations, hallucination, what was put into the missing wedge."""

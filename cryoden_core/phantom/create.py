@@ -18,7 +18,8 @@ from ..mrc import check_writable, write_volume
 from ..progress import Progress
 from .acquisition import Acquisition, acquire, tilt_angles
 from .optics import Microscope
-from .packing import GrandModel, Particle, pack, write_star
+from .packing import GrandModel, pack
+from .particles import Particle, count_by_class, describe_shapes, write_star
 from .shapes import builtin_templates
 from .spheres import random_spheres
 from .templates import read_templates
@@ -133,19 +134,11 @@ def write_files(job: PhantomJob, model: GrandModel, taken: Acquisition) -> list[
 
 def describe(job: PhantomJob, model: GrandModel, taken: Acquisition) -> dict[str, Any]:
     """What was made, in figures."""
-    by_class: dict[str, int] = {}
-    for item in model.particles:
-        by_class[item.name] = by_class.get(item.name, 0) + 1
-    others = [
-        {"kind": item.kind, "position_voxels": item.position.round(3).tolist(),
-         "semi_axes_angstrom": item.extent.round(1).tolist(), "rotation": item.rotation.round(5).tolist()}
-        for item in model.particles if item.kind != "particle"
-    ]  # fmt: skip
     return {
         "output": job.output,
         "job": job.to_dict(),
         "class_of_label": model.class_names,
-        "count_of_class": by_class,
+        "count_of_class": count_by_class(model.particles),
         "missing": model.missing,
         "specimen_fraction": float(model.specimen_mask().mean()),
         "halves": "tomogram = even + odd",
@@ -153,5 +146,5 @@ def describe(job: PhantomJob, model: GrandModel, taken: Acquisition) -> dict[str
         "noise_sd_of_tomogram": float(np.std(taken.tomogram - taken.noise_free, dtype=np.float64)),
         "noise_sd_of_views": taken.noise_sd,
         "electrons_per_pixel": taken.electrons_per_pixel if np.isfinite(taken.electrons_per_pixel) else None,
-        "vesicles_and_beads": others,
+        "vesicles_and_beads": describe_shapes(model.particles),
     }

@@ -1,13 +1,16 @@
-"""Density maps of single macromolecules, brought to one voxel size and one density.
+"""Density maps and atomic models of single macromolecules, brought to one voxel size and one density.
 
 Maps from different sources differ in voxel size and in grey scale.  Each is divided by its mass-weighted mean density
 (the integral of the squared density over that of the density), which for a blurred object of uniform density is a
 little less than the density inside it and needs no threshold chosen by hand; it is the same for all templates then.
+Atomic models are rendered on an absolute scale (:mod:`atoms`), where nucleic acid is denser than protein.
+
 Maps are neither filtered to a common resolution nor corrected for their contrast transfer function.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +19,15 @@ from scipy import ndimage
 
 from ..jobs import JobError
 from ..mrc import read_header, read_volume
+from .atoms import ATOMIC_MODEL_SUFFIXES, is_atomic_model, read_atoms, render_atoms
 
+MAP_SUFFIXES = (".mrc", ".map")
+#: Resolution of rendered atomic models where none is given, voxels: the finest that the grid can carry.
+RESOLUTION_IN_VOXELS = 2.0
+#: Volume of a kilodalton of protein, angstrom^3 (0.73 cm3/g).
+ANGSTROM3_PER_KILODALTON = 1210.0
+#: Voxels with at least this share of a template's highest density count as the particle and get its label.
+LABEL_LEVEL = 0.25
 #: Densities below this share of the interior density are taken as solvent.
 SOLVENT_LEVEL = 0.02
 
@@ -44,6 +55,16 @@ class Template:
     def mass(self) -> float:
         """Integral of the density, angstrom cubed."""
         return float(self.density.sum(dtype=np.float64)) * self.voxel_size**3
+
+    @property
+    def kilodalton(self) -> float:
+        """Mass of as much protein as the density holds; right within about a third, nucleic acid counts for more."""
+        return self.mass / ANGSTROM3_PER_KILODALTON
+
+    @property
+    def voxels(self) -> int:
+        """Voxels that the labels volume gives to a particle."""
+        return int((self.density > LABEL_LEVEL * self.density.max()).sum())
 
 
 def interior_density(density: np.ndarray) -> float:
@@ -108,31 +129,84 @@ def _resample_about_mass(density: np.ndarray, scale: float) -> np.ndarray:
     return np.maximum(sampled, 0).astype(np.float32)
 
 
-def read_templates(folder: str | Path, voxel_size: float) -> list[Template]:
-    """All MRC maps of a folder as templates, in the order of their names.
-
-    Parameters
-    ----------
-    folder
-        Holds ``.mrc`` or ``.map`` files of any voxel size and grey scale, bright protein.
-    voxel_size
-        Of the templates, angstrom.
+def template_of_map(path: str | Path, voxel_size: float) -> Template:
+    """A template from a density map (MRC, bright protein) of any voxel size and grey scale.
 
     Raises
     ------
     JobError
-        When there is no map, or one has no voxel size or no density.
+        When the map cannot be read, or has no voxel size or no density.
     """
-    paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in (".mrc", ".map"))
-    if not paths:
-        raise JobError(f"the folder {folder} holds no density maps (.mrc or .map); give another one or none.")
-    templates = []
-    for path in paths:
-        header = read_header(str(path))
-        if header.voxel_size <= 0:
-            raise JobError(f"the density map {path} has no voxel size in its header; set it with another program.")
-        try:
-            templates.append(make_template(path.stem, read_volume(str(path)), header.voxel_size, voxel_size))
-        except JobError as error:
-            raise JobError(f"the density map {path} cannot be used: {error}") from error
+    header = read_header(str(path))
+    if header.voxel_size <= 0:
+        raise JobError(f"the density map {path} has no voxel size in its header; set it with another program.")
+    try:
+        return make_template(Path(path).stem, read_volume(str(path)), header.voxel_size, voxel_size)
+    except JobError as error:
+        raise JobError(f"the density map {path} cannot be used: {error}") from error
+
+
+def template_of_atoms(path: str | Path, voxel_size: float, resolution: float = 0.0) -> Template:
+    """A template rendered from a PDB or mmCIF file; a resolution (angstrom) of 0 takes two voxels.
+
+    Raises
+    ------
+    JobError
+        When the model cannot be read, or is too small for the voxel size.
+    """
+    density = render_atoms(read_atoms(path), voxel_size, resolution or RESOLUTION_IN_VOXELS * voxel_size)
+    density[density < SOLVENT_LEVEL] = 0
+    name = Path(path).name.split(".")[0]
+    if not density.any():
+        raise JobError(f"the atomic model {path} vanishes at {voxel_size:g} angstrom; choose a smaller voxel size.")
+    centred = _resample_about_mass(density, 1.0)
+    centred[centred < SOLVENT_LEVEL] = 0
+    return Template(name, centred, float(voxel_size))
+
+
+def read_templates(
+    sources: str | Path | Sequence[str | Path], voxel_size: float, resolution: float = 0.0
+) -> list[Template]:
+    """Templates from density maps and atomic models.
+
+    Parameters
+    ----------
+    sources
+        A folder, or any number of folders and files: density maps (``.mrc``, ``.map``; any voxel size and grey scale,
+        bright protein) and atomic models (PDB, mmCIF).  What a folder holds is taken in the order of the names.
+    voxel_size
+        Of the templates, angstrom.
+    resolution
+        Of atomic models, angstrom; 0 takes two voxels.
+
+    Raises
+    ------
+    JobError
+        When a source does not exist or is of no known kind, a folder holds neither maps nor models, two templates
+        have the same name, or one has no voxel size or no density.
+    """
+    listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    paths = [path for source in listed for path in _template_files(Path(source))]
+    templates = [
+        template_of_atoms(path, voxel_size, resolution) if is_atomic_model(path) else template_of_map(path, voxel_size)
+        for path in paths
+    ]
+    names = [template.name for template in templates]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise JobError(f"two templates are called {repeated}; rename one of the files, since names tell the classes.")
     return templates
+
+
+def _template_files(source: Path) -> list[Path]:
+    """The maps and models that a source names."""
+    suffixes = MAP_SUFFIXES + ATOMIC_MODEL_SUFFIXES
+    if source.is_file():
+        if not source.name.lower().endswith(suffixes):
+            raise JobError(f"{source} is neither a density map (.mrc, .map) nor an atomic model (.pdb, .cif).")
+        return [source]
+    found = sorted(path for path in source.glob("*") if path.name.lower().endswith(suffixes))
+    if not found:
+        what = "holds" if source.is_dir() else "does not exist or holds"
+        raise JobError(f"{source} {what} no density maps (.mrc, .map) nor atomic models (.pdb, .cif); give another.")
+    return found

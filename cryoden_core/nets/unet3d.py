@@ -1,11 +1,14 @@
 """A 3-D U-Net for volumes of any size.
 
-Ronneberger et al. (2015) in three dimensions, with two convolutions a level, max pooling, nearest up-sampling and no
-normalisation layers (the statistics of a crop differ from those of a tomogram).  The convolution after each
-concatenation is applied to its two parts in turn, so that no tensor with the sum of the channels is ever made.
+Ronneberger et al. (2015) in three dimensions, with two convolutions a level, max or average pooling, nearest
+up-sampling and, unless asked for, no normalisation layers (the statistics of a crop differ from those of a tomogram).
+The convolution after each concatenation is applied to its two parts in turn, so that no tensor with the sum of the
+channels is ever made.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +30,11 @@ class UNet3d(nn.Module):
         Edge of the first convolution's kernel.
     zero_last
         Start with an output of exactly zero.
+    norm
+        After each convolution: ``none``; ``rms``, which scales each voxel's channels to unit power and so
+        depends on nothing else; ``batch`` or ``instance``, whose result depends on the crop.
+    pooling
+        ``max`` or ``average``.
     """
 
     def __init__(
@@ -38,20 +46,25 @@ class UNet3d(nn.Module):
         base_kernel: int = 3,
         max_features: int = 128,
         zero_last: bool = True,
+        norm: str = "none",
+        pooling: str = "max",
     ) -> None:
         super().__init__()
-        self.architecture = {
+        self.architecture: dict[str, Any] = {
             "in_channels": in_channels, "out_channels": out_channels, "features": features, "depth": depth,
-            "base_kernel": base_kernel, "max_features": max_features,
+            "base_kernel": base_kernel, "max_features": max_features, "norm": norm, "pooling": pooling,
         }  # fmt: skip
         widths = [min(features * 2**level, max_features) for level in range(depth + 1)]
         self.depth = depth
         self.encoder = nn.ModuleList()
         previous = in_channels
         for level, width in enumerate(widths):
-            self.encoder.append(_TwoConvolutions(previous, width, base_kernel if level == 0 else 3))
+            self.encoder.append(_TwoConvolutions(previous, width, base_kernel if level == 0 else 3, norm))
             previous = width
-        self.decoder = nn.ModuleList(_UpAndJoin(widths[level + 1], widths[level]) for level in reversed(range(depth)))
+        self.decoder = nn.ModuleList(
+            _UpAndJoin(widths[level + 1], widths[level], norm) for level in reversed(range(depth))
+        )
+        self.pool = functional.max_pool3d if pooling == "max" else functional.avg_pool3d
         self.last = nn.Conv3d(widths[0], out_channels, 1)
         if zero_last:
             nn.init.zeros_(self.last.weight)
@@ -78,7 +91,7 @@ class UNet3d(nn.Module):
         skips = []
         for level, block in enumerate(self.encoder):
             if level:
-                volume = functional.max_pool3d(volume, 2)
+                volume = self.pool(volume, 2)
             volume = block(volume)
             if level < self.depth:
                 skips.append(volume)
@@ -92,27 +105,53 @@ def _activate(values: torch.Tensor) -> torch.Tensor:
 
 
 class _TwoConvolutions(nn.Module):
-    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3) -> None:
+    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, norm: str = "none") -> None:
         super().__init__()
         self.first = _convolution(channels_in, channels_out, kernel)
         self.second = _convolution(channels_out, channels_out, 3)
+        self.first_norm, self.second_norm = (normalisation(norm, channels_out) for _ in range(2))
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        return _activate(self.second(_activate(self.first(volume))))
+        volume = _activate(self.first_norm(self.first(volume)))
+        return _activate(self.second_norm(self.second(volume)))
 
 
 class _UpAndJoin(nn.Module):
-    def __init__(self, channels_below: int, channels: int) -> None:
+    def __init__(self, channels_below: int, channels: int, norm: str = "none") -> None:
         super().__init__()
         # Channels are reduced before up-sampling, where there are eight times fewer voxels.
         self.reduce = nn.Conv3d(channels_below, channels, 1)
         self.from_below = _convolution(channels, channels, 3)
         self.from_skip = _convolution(channels, channels, 3)
         self.second = _convolution(channels, channels, 3)
+        self.first_norm, self.second_norm = (normalisation(norm, channels) for _ in range(2))
 
     def forward(self, below: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         below = functional.interpolate(self.reduce(below), scale_factor=2, mode="nearest")
-        return _activate(self.second(_activate(self.from_below(below) + self.from_skip(skip))))
+        joined = _activate(self.first_norm(self.from_below(below) + self.from_skip(skip)))
+        return _activate(self.second_norm(self.second(joined)))
+
+
+class RmsNorm3d(nn.Module):
+    """Scale the channels of each voxel to unit mean square (Zhang and Sennrich 2019), with one learned gain each.
+
+    Unlike batch or instance normalisation it sees neither other samples nor the edges of a tile.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, z, y, x) in and out."""
+        power = volume.square().mean(dim=1, keepdim=True, dtype=torch.float32)
+        return volume * (power + 1e-6).rsqrt().to(volume.dtype) * self.gain.to(volume.dtype)[:, None, None, None]
+
+
+def normalisation(kind: str, channels: int) -> nn.Module:
+    """The normalisation layer called ``none``, ``rms``, ``batch`` or ``instance``."""
+    makers = {"none": lambda _: nn.Identity(), "rms": RmsNorm3d, "batch": nn.BatchNorm3d, "instance": nn.InstanceNorm3d}
+    return makers[kind](channels)
 
 
 class _Convolution(nn.Conv3d):

@@ -1,0 +1,319 @@
+"""The volumes of DUAL's two domains as its networks see them: one voxel size, bright density, mean 0 and spread 1.
+
+Every volume is brought to the model's voxel size by Fourier cropping or padding along each axis (``scipy.signal``),
+which is free of aliasing, is turned to bright density inside if its density is dark, and is standardised with
+statistics that leave out the extremes: gold alone would otherwise hold much of the variance.  What was done is kept, so
+that results go back to the file's own grid and grey scale.  Nothing is inverted silently: a volume whose contrast is
+guessed is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage, signal
+
+from .. import mrc
+from ..fourier import edge_window, half_transform, missing_wedge_mask, radial_average, radial_power_spectrum
+from ..jobs import JobError
+from ..nmsg.noise_model import robust_statistics
+from ..report import central_block
+from ..tiling import Shape, shape_of
+
+if TYPE_CHECKING:
+    from .model import DualModel
+
+#: Beyond this many standard deviations values are compressed, and none goes beyond CLIP_END.
+CLIP_START, CLIP_END = 6.0, 8.0
+#: A skewness is taken as a sign of contrast when it is this many times its standard error.
+CLEAR_SKEWNESS = 5.0
+#: A value that this share of a tomogram has is padding.
+PADDING_SHARE = 0.005
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Grey scale of a volume: ``mean`` and ``sd`` of the file's values, ``sign`` 1 where density is bright, else -1."""
+
+    mean: float
+    sd: float
+    sign: int
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Standardised values, density bright, float32."""
+        return (np.asarray(values, np.float32) - np.float32(self.mean)) * np.float32(self.sign / self.sd)
+
+    def undo(self, values: np.ndarray) -> np.ndarray:
+        """The file's grey scale again."""
+        return np.asarray(values, np.float32) * np.float32(self.sign * self.sd) + np.float32(self.mean)
+
+
+@dataclass
+class DomainVolume:
+    """A volume at the model's voxel size; regions of it are read standardised.
+
+    ``data`` (z, y, x) holds the file's grey values, resampled (a memory map when no resampling was needed);
+    ``file_shape``, ``voxel_size`` (angstrom) and ``origin`` (x, y, z, angstrom) are the file's; ``inside`` (z, y, x) is
+    where training crops may lie, None for everywhere.
+    """
+
+    path: str
+    data: np.ndarray
+    scale: Scale
+    model_voxel_size: float
+    voxel_size: float
+    file_shape: Shape
+    origin: tuple[float, float, float]
+    inside: np.ndarray | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """(z, y, x) at the model's voxel size."""
+        return shape_of(self.data)
+
+    def __getitem__(self, region: Any) -> np.ndarray:
+        """Standardised values of a region, float32."""
+        return self.scale.apply(self.data[region])
+
+    def resample_back(self, values: np.ndarray) -> np.ndarray:
+        """``values`` (z, y, x) of the model's grid on the file's grid, still standardised."""
+        return resample(values, self.file_shape)
+
+    def restore(self, values: np.ndarray) -> np.ndarray:
+        """Standardised ``values`` (z, y, x) of the model's grid on the file's grid, grey scale and contrast."""
+        return self.scale.undo(self.resample_back(values))
+
+
+def open_volume_for(
+    target: DualModel | float,
+    path: str,
+    *,
+    domain: str = "noisy",
+    contrast: str = "",
+    voxel_size: float = 0.0,
+    robust: bool = True,
+    warn: Warn = print,
+) -> DomainVolume:
+    """Open a volume as a model, or models of a voxel size, want it.
+
+    Parameters
+    ----------
+    target
+        A model, or a voxel size in angstrom.
+    path
+        MRC file of any size and number format.
+    domain
+        ``noisy`` or ``clean``: whose contrast of the model is meant.
+    contrast
+        ``dark`` or ``bright`` density in the file, ``auto`` to guess it; empty takes the model's, or ``auto``.
+    voxel_size
+        Of the file in angstrom; 0 takes the header's.
+    robust
+        Leave the extremes out of mean and spread; otherwise those of all voxels, as in the paper.
+
+    Raises
+    ------
+    JobError
+        File missing, unreadable, not finite or constant; no voxel size; contrast asked for as auto and not clear.
+    """
+    header = mrc.read_header(path)
+    data: np.ndarray = mrc.open_volume(path)
+    found = mrc.check_finite_and_varying(data, path)
+    size = voxel_size or header.voxel_size
+    if not size:
+        raise JobError(f"{path} has no voxel size in its header; give it with the voxel size parameter of its domain.")
+    if isinstance(target, int | float):
+        wanted, known = float(target), ""
+    else:
+        wanted, known = target.voxel_size, target.about["contrast"][domain]
+    file_shape = shape_of(data)
+    shape = resampled_shape(file_shape, size / wanted)
+    if min(shape) < 8:
+        raise JobError(f"{path} is only {_edges(shape)} voxels at {wanted:g} A; a larger volume is needed.")
+    if size > 1.05 * wanted:
+        warn(
+            f"{path} has voxels of {size:g} A and is resampled to {wanted:g} A, which adds nothing: the outer "
+            f"{100 * (1 - wanted / size):.0f} % of its frequencies are empty."
+        )
+    if shape != file_shape:
+        data = resample(data, shape)
+    sign = _sign(path, data, contrast or known or "auto", warn)
+    mean, sd = robust_statistics(data) if robust else (found.mean, found.sd)
+    return DomainVolume(path, data, Scale(mean, sd, sign), wanted, size, file_shape, header.origin)
+
+
+def resampled_shape(shape: Shape, factor: float) -> Shape:
+    """Edges after the voxels became ``1 / factor`` times as large; a difference below 1 % of the voxel is none."""
+    if abs(factor - 1) < 0.01:
+        return shape
+    z, y, x = (max(1, round(edge * factor)) for edge in shape)
+    return z, y, x
+
+
+def resample(volume: np.ndarray, shape: Shape) -> np.ndarray:
+    """Fourier-crop or -pad a volume (z, y, x) to another shape of the same extent, float32.
+
+    Memory maps are read by slabs.  The mean is kept.  The transform is periodic, so opposite faces that
+    differ ring over a few voxels.
+    """
+    if tuple(volume.shape) == tuple(shape):
+        return np.asarray(volume, np.float32)
+    flat = np.empty((volume.shape[0], shape[1], shape[2]), np.float32)
+    for slab in mrc.slabs(volume):
+        part = signal.resample(np.asarray(volume[slab], np.float32), shape[2], axis=2)
+        flat[slab] = signal.resample(part, shape[1], axis=1)
+    if flat.shape[0] == shape[0]:
+        return flat
+    result = np.empty(shape, np.float32)
+    for row in range(shape[1]):
+        result[:, row] = signal.resample(flat[:, row], shape[0], axis=0)
+    return result
+
+
+def soft_clip(values: np.ndarray) -> np.ndarray:
+    """Compress standardised values beyond 6 so that none goes beyond 8; what training and networks see."""
+    width = CLIP_END - CLIP_START
+    excess = np.maximum(np.abs(values) - CLIP_START, 0)
+    return np.where(excess > 0, np.sign(values) * (CLIP_START + width * np.tanh(excess / width)), values)
+
+
+def soft_unclip(values: np.ndarray) -> np.ndarray:
+    """Undo :func:`soft_clip`, up to about 12 standard deviations; float32 cannot tell larger values apart."""
+    width = CLIP_END - CLIP_START
+    share = np.clip((np.abs(values) - CLIP_START) / width, 0, 0.995)
+    return np.where(share > 0, np.sign(values) * (CLIP_START + width * np.arctanh(share)), values)
+
+
+def contrast_of(data: np.ndarray) -> tuple[int, float]:
+    """Guess whether density is bright (1) or dark (-1) from the skewness of a blurred central block.
+
+    Returns
+    -------
+    sign, clearness
+        ``clearness`` is the skewness over its standard error for as many independent values as the blur leaves.
+    """
+    sigma = 2.0
+    block = ndimage.gaussian_filter(central_block(data, 192), sigma)[4:-4, 4:-4, 4:-4].astype(np.float64)
+    block -= block.mean()
+    spread = block.std()
+    if spread == 0:
+        return 1, 0.0
+    skewness = float(np.mean((block / spread) ** 3))
+    independent = block.size / (4 * math.pi * sigma**2) ** 1.5
+    return (1 if skewness >= 0 else -1), abs(skewness) / math.sqrt(6 / max(independent, 1.0))
+
+
+def _sign(path: str, data: np.ndarray, contrast: str, warn: Warn) -> int:
+    guessed, clearness = contrast_of(data)
+    name = {1: "bright", -1: "dark"}
+    if contrast == "auto":
+        if clearness < CLEAR_SKEWNESS:
+            raise JobError(
+                f"whether density is dark or bright in {path} cannot be seen from its values; say so with the contrast."
+            )
+        warn(f"density looks {name[guessed]} in {path} and is taken as that; if it is not, give the contrast.")
+        return guessed
+    sign = 1 if contrast == "bright" else -1
+    if clearness > 2 * CLEAR_SKEWNESS and guessed != sign:
+        warn(f"{path} was said to have {contrast} density but looks {name[guessed]}; check the contrast.")
+    return sign
+
+
+def restrict(volume: DomainVolume, mask: str = "", thickness: float = 0.0) -> None:
+    """Say where crops of a volume may lie: inside a mask (> 0.5), within a central slab of ``thickness`` angstrom.
+
+    Raises
+    ------
+    JobError
+        The mask has another shape than the volume, or nothing is left.
+    """
+    inside = np.ones(volume.shape, bool)
+    if mask:
+        values = mrc.open_volume(mask)
+        if tuple(values.shape) != volume.file_shape:
+            raise JobError(
+                f"the mask {mask} is {_edges(values.shape)} voxels but {volume.path} is {_edges(volume.file_shape)}."
+            )
+        inside &= _nearest(np.asarray(values) > 0.5, volume.shape)
+        if not inside.any():
+            raise JobError(f"the mask {mask} is empty: no voxel is above 0.5.")
+    if thickness:
+        spare = max(0, round((volume.shape[0] - thickness / volume.model_voxel_size) / 2))
+        inside[:spare] = False
+        inside[volume.shape[0] - spare :] = False
+    if not inside.all():
+        volume.inside = inside if volume.inside is None else inside & volume.inside
+        if not volume.inside.any():
+            raise JobError(f"nothing of {volume.path} is left inside its mask, the slab and what is not padding.")
+
+
+def mask_padding(volume: DomainVolume, warn: Warn) -> None:
+    """Keep crops out of voxels of one single value, which a tomogram gets where it was padded or cut."""
+    file = mrc.open_volume(volume.path)
+    sample = np.asarray(file[tuple(slice(None, None, max(1, size // 96)) for size in file.shape)])
+    values, counts = np.unique(sample, return_counts=True)
+    common = values[counts.argmax()]
+    # Integers repeat by nature; padding stands out from the other values.
+    if counts.max() < PADDING_SHARE * sample.size or counts.max() < 10 * np.median(counts):
+        return
+    padded = np.asarray(file) == common
+    # Single voxels that happen to have the value are not padding.
+    padded = ndimage.binary_opening(padded, iterations=1)
+    share = float(padded.mean())
+    if share < PADDING_SHARE:
+        return
+    warn(f"{100 * share:.0f} % of {volume.path} is padding with the value {common:g}; no crops are taken there.")
+    inside = ~_nearest(padded, volume.shape)
+    volume.inside = inside if volume.inside is None else inside & volume.inside
+    kept = file[~padded]
+    if kept.size and kept.std() > 0:
+        mean, sd = robust_statistics(np.asarray(kept, np.float32).reshape(-1, 1, 1))
+        volume.scale = Scale(mean, sd, volume.scale.sign)
+
+
+def check_tomogram(volume: DomainVolume, tilt_range: tuple[float, float], warn: Warn) -> None:
+    """Warn about a tomogram that was filtered, or whose missing wedge does not lie about z in the (x, z) plane."""
+    block = central_block(mrc.open_volume(volume.path))
+    frequency, power = radial_power_spectrum(block, edge_taper=0.1)
+    middle, high = power[(frequency > 0.15) & (frequency < 0.3)].mean(), power[frequency > 0.4].mean()
+    if high < 1e-4 * middle:
+        warn(f"{volume.path} has no power at high frequencies: it was filtered or denoised.")
+    if tilt_range[1] - tilt_range[0] > 150:
+        return
+    orders = {"z": (0, 1, 2), "y": (1, 0, 2), "z with the tilt axis along x": (0, 2, 1), "x": (2, 1, 0)}
+    fullness = {name: wedge_ratio(block.transpose(order), *tilt_range) for name, order in orders.items()}
+    emptiest = min(fullness, key=lambda name: fullness[name])
+    if emptiest != "z" and fullness[emptiest] < 0.5 * fullness["z"]:
+        warn(
+            f"the missing wedge of {volume.path} seems to lie about {emptiest}, not about z with the tilt axis along "
+            "y; rotate the tomogram (IMOD: trimvol -rx), or its noise will be learned wrongly."
+        )
+
+
+def wedge_ratio(volume: np.ndarray, tilt_min_degrees: float = -60.0, tilt_max_degrees: float = 60.0) -> float:
+    """Power in the missing wedge over that in the measured region, the mean over shells from 0.05 to 0.35 per voxel."""
+    block = central_block(volume)
+    block = (block - block.mean()) * edge_window(block.shape, 0.1)
+    power = np.abs(half_transform(block)) ** 2
+    measured = missing_wedge_mask(block.shape, tilt_min_degrees, tilt_max_degrees)
+    frequency, inside = radial_average(power, block.shape, inside=measured)
+    _, outside = radial_average(power, block.shape, inside=~measured)
+    band = (frequency >= 0.05) & (frequency <= 0.35) & np.isfinite(inside) & np.isfinite(outside) & (inside > 0)
+    return float(np.mean(outside[band] / inside[band]))
+
+
+def _nearest(values: np.ndarray, shape: Shape) -> np.ndarray:
+    """A boolean volume on another grid of the same extent."""
+    index = [np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int) for new, old in
+             zip(shape, values.shape, strict=True)]  # fmt: skip
+    return values[np.ix_(*index)]
+
+
+def _edges(shape: Sequence[int]) -> str:
+    return " x ".join(str(edge) for edge in reversed(shape))

@@ -91,8 +91,20 @@ def builtin_templates(voxel_size: float) -> list[Template]:
     JobError
         When a shape vanishes at this voxel size.
     """
+    return [template_of_solids(name, solids, voxel_size) for name, solids in sorted(_solids().items())]
+
+
+def template_of_solids(name: str, solids: list[Solid], voxel_size: float) -> Template:
+    """A union of solids as a template, sampled finely and resampled as any other map."""
     fine = min(voxel_size / 2, 10.0) if voxel_size > 6 else voxel_size
-    return [make_template(name, _sample(solids, fine), fine, voxel_size) for name, solids in sorted(_solids().items())]
+    return make_template(name, _sample(solids, fine), fine, voxel_size)
+
+
+def channel(voxel_size: float) -> Template:
+    """A membrane protein: a pore through the bilayer at z = 0 with a wider head outside (z > 0) than inside."""
+    pore = [rod((14 * np.cos(a), 14 * np.sin(a), -30), (14 * np.cos(a), 14 * np.sin(a), 30), 11)
+            for a in 2 * np.pi * np.arange(5) / 5]  # fmt: skip
+    return template_of_solids("channel", [*pore, *ring_of_balls(5, 24, 16, 52), ball((0, 0, -52), 27)], voxel_size)
 
 
 def _sample(solids: list[Solid], voxel_size: float) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 Angle, alignment transform and the excluded mark belong to an image by its place in the stack and are never sorted: a
 dose-symmetric stack with a sorted angle list reconstructs to nonsense without a word.  Files read are IMOD's ``.tlt``
-or ``.rawtlt`` (one angle a line) and ``.xf`` (one transform a line).  The aligned stack is made with a single
-interpolation by a cubic spline, straight from the raw images (Unser, *IEEE Signal Processing Magazine* 16, 22, 1999);
-IMOD's ``newstack`` uses a sharper cubic convolution, the images agree to a correlation of 0.9995.
+or ``.rawtlt`` (one angle a line), ``.xf`` (one transform a line) and doses (one a line).  The aligned stack is made
+with a single interpolation by a cubic spline, straight from the raw images (Unser, *IEEE Signal Processing Magazine*
+16, 22, 1999); IMOD's ``newstack`` uses a sharper cubic convolution, the images agree to a correlation of 0.9995.
 
 It estimates no alignment, and knows no local alignments, distortion or magnification corrections.
 """
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
 
 from .jobs import JobError
-from .mrc import open_volume, read_header
+from .mrc import MrcHeader, open_volume, read_header
 
 
 def _identity() -> np.ndarray:
@@ -100,6 +100,7 @@ class TiltSeries:
         tilt_angles: str | os.PathLike[str],
         transforms: str | os.PathLike[str] | None = None,
         exclude: Iterable[int] = (),
+        doses: str | os.PathLike[str] | None = None,
     ) -> TiltSeries:
         """Read a tilt series from IMOD's files.
 
@@ -113,6 +114,8 @@ class TiltSeries:
             ``.xf`` with one line for each image; without it the stack counts as aligned.
         exclude : iterable of int
             Views to leave out, counted from 1 as IMOD and Scipion do.
+        doses : path, optional
+            Accumulated dose of each image, electrons per square angstrom, one a line in the order of the images.
 
         Returns
         -------
@@ -121,15 +124,20 @@ class TiltSeries:
         Raises
         ------
         JobError
-            When a file is missing or unreadable, or the counts of images, angles and transforms differ.
+            When a file is missing or unreadable, or the counts of images, angles, transforms and doses differ.
         """
         header = read_header(os.fspath(stack))
         images = header.shape[0]
         angles = read_tilt_angles(tilt_angles)
-        _check_count(len(angles), images, "tilt angle", tilt_angles, stack)
-        matrices = read_transforms(transforms) if transforms is not None else [_identity() for _ in angles]
+        _check_count(len(angles), header, "tilt angle", tilt_angles, stack)
+        matrices = [_identity() for _ in angles]
         if transforms is not None:
-            _check_count(len(matrices), images, "transform", transforms, stack)
+            matrices = read_transforms(transforms)
+            _check_count(len(matrices), header, "transform", transforms, stack)
+        accumulated = [0.0 for _ in angles]
+        if doses is not None:
+            accumulated = read_doses(doses)
+            _check_count(len(accumulated), header, "dose", doses, stack)
         left_out = {int(number) for number in exclude}
         unknown = sorted(number for number in left_out if not 1 <= number <= images)
         if unknown:
@@ -137,8 +145,8 @@ class TiltSeries:
                 f"view {unknown[0]} cannot be excluded: views are counted from 1 and {os.fspath(stack)} has {images}."
             )
         views = tuple(
-            View(index, angle, matrix, index + 1 not in left_out)
-            for index, (angle, matrix) in enumerate(zip(angles, matrices, strict=True))
+            View(index, angle, matrix, index + 1 not in left_out, dose)
+            for index, (angle, matrix, dose) in enumerate(zip(angles, matrices, accumulated, strict=True))
         )
         return cls(os.fspath(stack), views, header.voxel_size)
 
@@ -188,16 +196,22 @@ class TiltSeries:
             out = np.empty(shape, dtype=np.float32)
         elif tuple(out.shape) != shape:
             raise JobError(f"the output has shape {tuple(out.shape)}, the aligned stack {shape}.")
+        for place, image in enumerate(self.aligned_images()):
+            out[place] = image
+        return out
+
+    def aligned_images(self) -> Iterator[np.ndarray]:
+        """The images of :meth:`aligned_stack`, (y, x) float32, one after the other; raises as it does."""
+        shape = self.aligned_shape
         stack = open_volume(self.stack_path)
-        for place, view in enumerate(self.enabled_views):
+        for view in self.enabled_views:
             image = np.asarray(stack[view.index], dtype=np.float32)
             if not np.isfinite(image).all():
                 raise JobError(
                     f"image {view.index + 1} of {self.stack_path} holds pixels that are not numbers (NaN or inf); "
                     "exclude the view or repair the image."
                 )
-            out[place] = align_image(image, view.transform, shape[1:])
-        return out
+            yield align_image(image, view.transform, shape[1:])
 
 
 def align_image(image: np.ndarray, transform: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -256,6 +270,20 @@ def read_transforms(path: str | os.PathLike[str]) -> list[np.ndarray]:
     return matrices
 
 
+def read_doses(path: str | os.PathLike[str]) -> list[float]:
+    """Accumulated doses, electrons per square angstrom, in the order of the lines.
+
+    Raises
+    ------
+    JobError
+        When the file is missing, a line does not hold one number first, or a dose is negative.
+    """
+    doses = [row[0] for row in _read_numbers(path, at_least=1)]
+    if doses and min(doses) < 0:
+        raise JobError(f"{os.fspath(path)} holds a negative dose, {min(doses):g}; doses accumulate from 0.")
+    return doses
+
+
 def _read_numbers(path: str | os.PathLike[str], at_least: int) -> list[list[float]]:
     name = os.fspath(path)
     try:
@@ -279,13 +307,17 @@ def _read_numbers(path: str | os.PathLike[str], at_least: int) -> list[list[floa
 
 
 def _check_count(
-    found: int, images: int, what: str, path: str | os.PathLike[str], stack: str | os.PathLike[str]
+    found: int, header: MrcHeader, what: str, path: str | os.PathLike[str], stack: str | os.PathLike[str]
 ) -> None:
-    if found != images:
-        raise JobError(
-            f"{os.fspath(path)} holds {found} {what}s but the stack {os.fspath(stack)} has {images} images; "
-            f"give one {what} for each image, in the order of the stack."
-        )
+    images = header.shape[0]
+    if found == images:
+        return
+    # Many stacks say that they are volumes; only together with a wrong count does it mean something.
+    volume = " (its header calls it a volume: give the tilt series, not a tomogram)" if header.ispg == 1 else ""
+    raise JobError(
+        f"{os.fspath(path)} holds {found} {what}s but the stack {os.fspath(stack)} has {images} images{volume}; "
+        f"give one {what} for each image, in the order of the stack."
+    )
 
 
 def _check_view(view: View, stack: str) -> None:

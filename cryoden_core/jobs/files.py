@@ -88,6 +88,10 @@ class RunFolder:
         """The training's state, for ``resume``."""
         return self._file("checkpoint.pt")
 
+    def aligned(self, which: str = "") -> str:
+        """The tilt series as it is reconstructed, aligned and binned; ``which`` is empty, even or odd.  Temporary."""
+        return self._file("aligned%s.mrc" % ("_" + which if which else ""))
+
     @property
     def noise_checkpoint(self) -> str:
         """The state of the noise model's training, for ``resume``."""

@@ -39,12 +39,12 @@ class ReconstructionJob(ComputeJob):
         0.0, "distance of the tilt axis from the centre of the images (IMOD's OFFSET)", unit="pixels of the input",
         minimum=-8192.0, maximum=8192.0, expert=True,
     )  # fmt: skip
-    x_axis_tilt: float = parameter(
+    tilt_axis_angle: float = parameter(
         0.0,
-        "tilt about x (IMOD's XAXISTILT); must be 0",
+        "direction of the tilt axis in the images, from the vertical; without transforms it must be 0 or 180",
         unit="degrees",
-        minimum=0.0,
-        maximum=0.0,
+        minimum=-360.0,
+        maximum=360.0,
         expert=True,
     )
     x_shift: float = parameter(

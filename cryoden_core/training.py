@@ -42,7 +42,8 @@ class Interrupted(Exception):
 class TrainingSettings:
     """How long and how fast to train.
 
-    ``warm_up`` and ``final_rate`` are shares of the steps and of the learning rate: a linear rise, then half a cosine.
+    ``warm_up`` and ``final_rate`` are shares of the steps and of the learning rate.  After a linear rise the rate falls
+    along half a cosine (``schedule`` cosine), linearly during the second half (linear), or not at all (constant).
     """
 
     steps: int
@@ -53,11 +54,14 @@ class TrainingSettings:
     log_every: int = 10
     checkpoint_seconds: float = 60.0
     precision: bool = True
+    schedule: str = "cosine"
 
     def rate(self, step: int) -> float:
         """Factor of the learning rate at ``step``."""
         rise = max(1.0, self.warm_up * self.steps)
-        fall = self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
+        done = step / max(1, self.steps)
+        level = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": min(1.0, 2 - 2 * done), "constant": 1.0}
+        fall = self.final_rate + (1 - self.final_rate) * level[self.schedule]
         return min(1.0, (step + 1) / rise) * fall
 
 

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib import import_module
 from typing import Any
 
 from .jobs import EvaluateJob, Job, JobError, MlpJob, NmsgJob, NmsgTrainJob, PhantomJob, SirtJob, WbpJob
+from .lock import sole_use
 from .progress import FAILED, INTERRUPTED, Progress
 
 
@@ -36,10 +38,17 @@ def run(job: Job, quiet: bool = False) -> dict[str, Any]:
         When the run was asked to stop; its checkpoint lets ``resume`` go on.
     """
     job.validate()
-    try:
-        progress = Progress(job.folder(), quiet)
-    except OSError as error:
-        raise JobError(f"cannot write into the run folder {error.filename}: {error.strerror}.") from error
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(sole_use(job.folder()))
+            progress = Progress(job.folder(), quiet)
+        except OSError as error:
+            raise JobError(f"cannot write into the run folder {error.filename}: {error.strerror}.") from error
+        return _report_end(job, progress)
+
+
+def _report_end(job: Job, progress: Progress) -> dict[str, Any]:
+    """Carry out a job, and tell the progress how it ended."""
     from .training import Interrupted
 
     try:

@@ -93,6 +93,11 @@ class RunFolder:
         return self._file("aligned%s.mrc" % ("_" + which if which else ""))
 
     @property
+    def lock(self) -> str:
+        """Held by the process that works in the folder."""
+        return self._file("run.lock")
+
+    @property
     def noise_checkpoint(self) -> str:
         """The state of the noise model's training, for ``resume``."""
         return self._file("noise_checkpoint.pt")

@@ -1,0 +1,55 @@
+"""One process at a time in a run folder.
+
+A run that was left behind (its parent died, its queue lost it) and the run that continues it would write the same
+checkpoint, metrics and output.  The lock is the operating system's (``flock``) on a file of the folder: it ends with
+the process that holds it, however that ends, so it is never stale.  Where a file system or system knows no such lock,
+the run goes on without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+from .jobs import JobError, RunFolder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def sole_use(folder: RunFolder | None) -> Iterator[None]:
+    """Hold a run folder within the block; None, and all but the first process under ``torchrun``, hold nothing.
+
+    Raises
+    ------
+    JobError
+        When another process holds it.
+    OSError
+        When the folder cannot be made or written to.
+    """
+    if folder is None or fcntl is None or os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    os.makedirs(folder.path, exist_ok=True)
+    # Open for writing: network file systems refuse an exclusive lock on what is open for reading only.
+    with open(folder.lock, "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+            stream.flush()
+        except BlockingIOError as error:
+            stream.seek(0)
+            holder = stream.read().strip() or "another process"
+            raise JobError(
+                f"{holder} is at work in the run folder {folder.path}; wait until it ends, or stop it first."
+            ) from error
+        except OSError:
+            # No such lock here: the run goes on without.
+            pass
+        yield

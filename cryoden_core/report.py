@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Curve = Tuple[np.ndarray, np.ndarray]
 Metrics = Mapping[str, List[float]]
+#: Name of a volume, its central slices, black and white.
+Block = Tuple[str, Tuple[np.ndarray, np.ndarray, np.ndarray], float, float]
 
 #: Edge of the central block from which spectra are taken, voxels.
 SPECTRUM_BLOCK = 128
@@ -80,6 +82,74 @@ def write_report(
     if halves:
         _draw_fsc(axes.pop(0), halves, voxel_size)
     save_figure(figure, path)
+
+
+def write_reconstruction(
+    path: str,
+    tomograms: Mapping[str, np.ndarray],
+    voxel_size: float = 0.0,
+    residuals: Optional[Mapping[str, Curve]] = None,
+    halves: Optional[Mapping[str, Curve]] = None,
+    metrics: Optional[Metrics] = None,
+    title: str = "",
+) -> None:
+    """Write the picture of a reconstruction, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        PNG file.
+    tomograms
+        Name to (z, y, x), one or several of the same shape, arrays or memory-maps; each has its own contrast.
+    voxel_size
+        Angstrom; 0 leaves axes in voxels.
+    residuals
+        Name to (tilt angles in degrees, relative residual of each view).
+    halves
+        Name to the Fourier shell correlation of the halves, (frequency in cycles per voxel, correlation).
+    metrics
+        Columns of ``metrics.csv``; drawn when they hold a loss.
+    title
+        Above the picture.
+
+    Raises
+    ------
+    JobError
+        When the file cannot be written.
+    """
+    blocks: List[Block] = []
+    for name, tomogram in tomograms.items():
+        slices = central_slices(tomogram)
+        low, high = common_contrast(list(slices), list(slices))
+        blocks.append((name, slices, low, high))
+    shape = next(iter(tomograms.values())).shape
+    width, height = slices_size(shape, len(blocks))
+    heading = 0.45 if title else 0.1
+    trained = bool(_loss_columns(metrics or {}))
+    panels = 1 + trained + bool(residuals) + bool(halves)
+    wide = max(width, _COLUMN * panels)
+    figure = _new_figure(wide, heading + height + 3.6)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[heading + height, 3.6])
+    if title:
+        top.text(0.5, 1 - 0.5 * heading / (heading + height), title, fontsize=13, ha="center", va="center")
+    _draw_blocks(top, (wide, heading + height), shape, blocks, voxel_size)
+    axes = list(np.atleast_1d(bottom.subplots(1, panels)))
+    if trained:
+        _draw_loss(axes.pop(0), metrics or {})
+    if residuals:
+        _draw_residuals(axes.pop(0), residuals)
+    colours = dict(zip(tomograms, (AFTER, BEFORE, *OTHERS)))  # noqa: B905 (Python 3.8)
+    _draw_spectra(axes[0], [(n, central_block(t), colours[n]) for n, t in tomograms.items()], voxel_size)
+    if halves:
+        _draw_fsc(axes[1], halves, voxel_size)
+    save_figure(figure, path)
+
+
+def residuals_figure(residuals: Mapping[str, Curve]) -> Figure:
+    """Relative residual of each view against its tilt, by name: (degrees, residual)."""
+    figure = _new_figure(6.0, 4.0)
+    _draw_residuals(figure.subplots(), residuals)
+    return figure
 
 
 def slices_figure(before: np.ndarray, after: np.ndarray, voxel_size: float = 0.0) -> Figure:
@@ -168,30 +238,37 @@ def _block(shape: Tuple[int, ...]) -> Tuple[float, float, float]:
     return scale * width, scale * height, scale * thickness
 
 
-def slices_size(shape: Tuple[int, ...]) -> Tuple[float, float]:
-    """Width and height in inches of the picture of the slices of volumes of this (z, y, x) shape."""
+def slices_size(shape: Tuple[int, ...], blocks: int = 3) -> Tuple[float, float]:
+    """Width and height in inches of the picture of the slices of some volumes of this (z, y, x) shape."""
     _, height, thickness = _block(shape)
-    return 3 * _COLUMN + 4 * _MARGIN, height + thickness + _GAP + _MARGIN + _CAPTION
+    return blocks * _COLUMN + (blocks + 1) * _MARGIN, height + thickness + _GAP + _MARGIN + _CAPTION
 
 
 def _draw_slices(
     parent: Any, size: Tuple[float, float], before: np.ndarray, after: np.ndarray, voxel_size: float
 ) -> None:
-    """Three blocks side by side; in each the xy slice, xz below it and yz to its right, on one scale.
+    """Three blocks side by side: before, after and their difference, with one contrast."""
+    old, new = central_slices(before), central_slices(after)
+    removed = (old[0] - new[0], old[1] - new[1], old[2] - new[2])
+    low, high = common_contrast(list(old), list(new))
+    half = (high - low) / 2
+    blocks = [("before", old, low, high), ("after", new, low, high), ("before - after", removed, -half, half)]
+    _draw_blocks(parent, size, before.shape, blocks, voxel_size)
+
+
+def _draw_blocks(
+    parent: Any, size: Tuple[float, float], shape: Tuple[int, ...], blocks: List[Block], voxel_size: float
+) -> None:
+    """Blocks side by side; in each the xy slice, xz below it and yz to its right, on one scale.
 
     ``size`` is that of the parent in inches; the blocks stand at its bottom.
     """
-    old, new = central_slices(before), central_slices(after)
-    removed = [old[plane] - new[plane] for plane in range(3)]
-    low, high = common_contrast(list(old), list(new))
-    half = (high - low) / 2
-    width, height, thickness = _block(before.shape)
+    width, height, thickness = _block(shape)
     places = {
         "xy": (0.0, thickness + _GAP, width, height),
         "xz": (0.0, 0.0, width, thickness),
         "yz": (width + _GAP, thickness + _GAP, thickness, height),
     }
-    blocks = (("before", old, low, high), ("after", new, low, high), ("before - after", removed, -half, half))
     for number, (name, slices, black, white) in enumerate(blocks):
         spare = _COLUMN - width - thickness - _GAP
         corner = _MARGIN + number * (_COLUMN + _MARGIN) + max(0.0, spare / 2)
@@ -208,7 +285,7 @@ def _draw_slices(
             )  # fmt: skip
             if label == "xy":
                 axis.set_title(name, fontsize=11)
-                _draw_scale_bar(axis, before.shape[2], voxel_size)
+                _draw_scale_bar(axis, shape[2], voxel_size)
 
 
 def _draw_scale_bar(axis: Any, width: int, voxel_size: float) -> None:
@@ -264,7 +341,13 @@ def _draw_loss(axes: Any, metrics: Metrics) -> None:
 
 def _draw_spectrum(axes: Any, before: np.ndarray, after: np.ndarray, voxel_size: float) -> None:
     old, new = central_block(before), central_block(after)
-    for name, block, colour in (("before", old, BEFORE), ("after", new, AFTER), ("before - after", old - new, REMOVED)):
+    spectra = [("before", old, BEFORE), ("after", new, AFTER), ("before - after", old - new, REMOVED)]
+    _draw_spectra(axes, spectra, voxel_size)
+
+
+def _draw_spectra(axes: Any, blocks: List[Tuple[str, np.ndarray, str]], voxel_size: float) -> None:
+    """Radial power spectra of some blocks, each with a name and a colour."""
+    for name, block, colour in blocks:
         frequency, power = radial_power_spectrum(block, edge_taper=0.1)
         shown = power > 0
         axes.semilogy(frequency[shown] / (voxel_size or 1.0), power[shown], color=colour, linewidth=1.6, label=name)
@@ -274,6 +357,17 @@ def _draw_spectrum(axes: Any, before: np.ndarray, after: np.ndarray, voxel_size:
     axes.set_title("Power spectrum", fontsize=11)
     axes.set_ylabel("power")
     _frequency_axis(axes, voxel_size)
+    _finish(axes)
+
+
+def _draw_residuals(axes: Any, residuals: Mapping[str, Curve]) -> None:
+    for (name, (angles, values)), colour in zip(residuals.items(), (AFTER, BEFORE, *OTHERS)):  # noqa: B905
+        order = np.argsort(angles)
+        axes.plot(np.asarray(angles)[order], np.asarray(values)[order], ".-", color=colour, linewidth=1.2, label=name)
+    axes.set_ylim(bottom=0)
+    axes.set_title("What the projections do not explain", fontsize=11)
+    axes.set_xlabel("tilt (degrees)")
+    axes.set_ylabel("relative residual")
     _finish(axes)
 
 

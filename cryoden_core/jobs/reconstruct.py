@@ -16,6 +16,7 @@ STARTS = ("auto", "sirt", "wbp", "none")
 LOSSES = ("auto", "l2", "l1", "charbonnier", "huber")
 BEADS = ("mask", "keep")
 HALVES = ("none", "stacks", "views")
+BACKGROUNDS = ("median", "zero")
 
 
 @dataclass
@@ -144,6 +145,11 @@ class SirtJob(ReconstructionJob):
 
     iterations: int = parameter(20, "iterations; more are sharper and noisier", minimum=1, maximum=10000)
     relaxation: float = parameter(1.0, "length of a step", minimum=0.01, maximum=1.99, expert=True)
+    background: str = parameter(
+        "median",
+        "grey value of each image that counts as empty: its median, as in ice, or zero, as in simulated projections",
+        choices=BACKGROUNDS,
+    )
     non_negative: bool = parameter(
         False, "no density below zero; only right without a transfer function and with bright protein"
     )

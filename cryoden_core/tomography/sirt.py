@@ -24,7 +24,7 @@ from cryoden_core.jobs import JobError
 
 from .geometry import TiltGeometry, width_covering_every_view
 from .projector import Projector, sections_at_once
-from .wbp import check_projections, finite_block
+from .wbp import check_projections, check_weights, finite_block
 
 
 def sirt(
@@ -44,6 +44,9 @@ def sirt(
     device: str | torch.device = "cpu",
     out: np.ndarray | None = None,
     report: Callable[[int, int, float], None] | None = None,
+    weights: ArrayLike | None = None,
+    levels: ArrayLike | None = None,
+    residuals: np.ndarray | None = None,
 ) -> np.ndarray:
     """Reconstruct a tomogram from an aligned tilt series.
 
@@ -77,6 +80,12 @@ def sirt(
     report : callable, optional
         Called as ``report(done, total, residual)`` after each iteration of each block; ``residual`` is the norm of
         ``b - A x`` before the iteration over the norm of ``b``.
+    weights : array (views,), optional
+        How much the residual of each view counts, by its dose for example.
+    levels : array (views,), optional
+        Subtracted from the views: what a ray through nothing gives in each of them.
+    residuals : ndarray (views,) float64, optional
+        Filled with the relative residual of each view at the end, for one more projection.
 
     Returns
     -------
@@ -85,7 +94,7 @@ def sirt(
     Raises
     ------
     JobError
-        When numbers of views and angles differ, a parameter is out of range, a shape is wrong or a pixel is not finite.
+        When numbers of views, angles and weights differ, a parameter is out of range, a shape is wrong or a pixel is not finite.
     """
     angles = np.atleast_1d(np.asarray(tilt_angles_degrees, dtype=np.float64))
     check_projections(projections, angles, thickness, width)
@@ -103,14 +112,18 @@ def sirt(
     geometry = TiltGeometry(
         angles, (thickness, height, wide), detector, angle_offset_degrees, tilt_axis_shift, x_shift, z_shift
     )
-    solver = _Solver(Projector(geometry, device), relaxation, non_negative)
+    counts = None if weights is None else check_weights(weights, len(angles))
+    solver = SirtSolver(Projector(geometry, device), relaxation, non_negative, counts)
+    zero = None if levels is None else torch.from_numpy(np.array(levels, dtype=np.float32))[:, None, None]
+    unexplained, seen_power = np.zeros(len(angles)), np.zeros(len(angles))
     out = np.empty(shape, dtype=np.float32) if out is None else out
     side = (wide - width) // 2
     step = sections_at_once(solver.projector.device)
     blocks = [slice(start, min(start + step, height)) for start in range(0, height, step)]
     done, total = 0, iterations * len(blocks)
     for block in blocks:
-        views = finite_block(projections, block).to(solver.projector.device)
+        views = finite_block(projections, block)
+        views = (views if zero is None else views - zero).to(solver.projector.device)
         volume = solver.start(views.shape[1], None if initial is None else initial[:, block], side)
         for _ in range(iterations):
             residual = solver.iterate(volume, views)
@@ -118,20 +131,37 @@ def sirt(
             if report is not None:
                 report(done, total, residual)
         out[:, block] = volume[:, :, side : side + width].cpu().numpy()
+        if residuals is not None:
+            unexplained += _power(views - solver.projector.forward(volume))
+            seen_power += _power(views)
+    if residuals is not None:
+        residuals[:] = np.sqrt(unexplained / np.maximum(seen_power, 1e-30))
     return out
 
 
-class _Solver:
-    """One geometry's projector with the inverse sums of its matrix's rows and columns."""
+def _power(views: torch.Tensor) -> np.ndarray:
+    """Sum of squares of each view, (views,)."""
+    return (views.double() ** 2).sum(dim=(1, 2)).cpu().numpy()
 
-    def __init__(self, projector: Projector, relaxation: float, non_negative: bool) -> None:
+
+class SirtSolver:
+    """One geometry's projector with the inverse sums of its matrix's rows and columns.
+
+    For those who need the volume between iterations or beyond the tomogram's width; others call :func:`sirt`.
+    """
+
+    def __init__(
+        self, projector: Projector, relaxation: float, non_negative: bool, weights: np.ndarray | None = None
+    ) -> None:
         self.projector = projector
         self._non_negative = non_negative
         depth, _, width = projector.geometry.volume_shape
         views, detector = projector.geometry.views, projector.geometry.detector_width
         rays = projector.forward(torch.ones(depth, 1, width))
-        voxels = projector.adjoint(torch.ones(views, 1, detector))
-        self._rows = _inverse(rays)
+        counts = torch.ones(views) if weights is None else torch.from_numpy(weights).float()
+        counts = counts.to(projector.device)[:, None, None]
+        voxels = projector.adjoint(counts.expand(views, 1, detector))
+        self._rows = _inverse(rays) * counts
         self._columns = _inverse(voxels) * relaxation
 
     def start(self, sections: int, initial: np.ndarray | None, side: int) -> torch.Tensor:

@@ -12,7 +12,9 @@ Cosine stretching, tilts about x and local alignments are not done.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -128,6 +130,8 @@ def weighted_back_projection(
     imod_scale: bool = False,
     device: str | torch.device = "cpu",
     out: np.ndarray | None = None,
+    weights: ArrayLike | None = None,
+    report: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Reconstruct a tomogram from an aligned tilt series.
 
@@ -154,6 +158,10 @@ def weighted_back_projection(
         Where to compute.
     out : array (z, y, x) float32, optional
         Filled in place, by slabs of z, and returned; may be a memory-map.
+    weights : array (views,), optional
+        How much each view counts besides, by its dose for example; scaled so that the weights' mean stays 1.
+    report : callable, optional
+        Called with the steps done and their total: blocks filtered, then slabs back-projected.
 
     Returns
     -------
@@ -162,7 +170,7 @@ def weighted_back_projection(
     Raises
     ------
     JobError
-        When numbers of views and angles differ, a size or frequency is out of range, or a pixel is not finite.
+        When numbers of views, angles and weights differ, a size or frequency is out of range, or a pixel is not finite.
     """
     angles = np.atleast_1d(np.asarray(tilt_angles_degrees, dtype=np.float64))
     check_projections(projections, angles, thickness, width)
@@ -180,11 +188,32 @@ def weighted_back_projection(
         out = np.empty(geometry.volume_shape, dtype=np.float32)
     elif tuple(out.shape) != geometry.volume_shape:
         raise JobError(f"the output has shape {tuple(out.shape)}, the reconstruction {geometry.volume_shape}.")
-    weights = view_weights(angles) if density_weighting else np.ones(views)
-    weights = weights / views * (padded_length(detector) if imod_scale else math.pi)
-    filtered = _filtered_sections(projections, weights, radial_cutoff, radial_falloff, torch.device(device))
-    _back_project(filtered, geometry, torch.device(device), out)
+    counts = view_weights(angles) if density_weighting else np.ones(views)
+    if weights is not None:
+        counts = counts * check_weights(weights, views)
+        counts = counts / counts.mean()
+    counts = counts / views * (padded_length(detector) if imod_scale else math.pi)
+    where = torch.device(device)
+    blocks, slabs = -(-height // sections_at_once(where)), len(list(row_slabs(geometry)))
+    done = itertools.count(1)
+
+    def advance() -> None:
+        if report is not None:
+            report(next(done), blocks + slabs)
+
+    filtered = _filtered_sections(projections, counts, radial_cutoff, radial_falloff, where, advance)
+    _back_project(filtered, geometry, where, out, advance)
     return out
+
+
+def check_weights(weights: ArrayLike, views: int) -> np.ndarray:
+    """Weights of views as an array (views,); a :class:`JobError` when they are too many, too few or not positive."""
+    values = np.asarray(weights, dtype=np.float64)
+    if values.shape != (views,):
+        raise JobError(f"there are {values.size} weights for {views} views.")
+    if not (np.isfinite(values).all() and values.min() > 0):
+        raise JobError("the weight of a view must be above 0.")
+    return values
 
 
 def check_projections(projections: np.ndarray, angles: np.ndarray, thickness: int, width: int | None) -> None:
@@ -208,7 +237,12 @@ def finite_block(projections: np.ndarray, sections: slice) -> torch.Tensor:
 
 
 def _filtered_sections(
-    projections: np.ndarray, weights: np.ndarray, cutoff: float, falloff: float, device: torch.device
+    projections: np.ndarray,
+    weights: np.ndarray,
+    cutoff: float,
+    falloff: float,
+    device: torch.device,
+    advance: Callable[[], None],
 ) -> list[torch.Tensor]:
     """Filtered views times their weights, cut along y into dense operands (views * u, sections)."""
     step = sections_at_once(device)
@@ -218,10 +252,14 @@ def _filtered_sections(
         lines = finite_block(projections, slice(start, start + step)).to(device)
         lines = filter_projections(lines, cutoff, falloff) * scale
         pieces.append(lines.transpose(1, 2).reshape(-1, lines.shape[1]).contiguous())
+        advance()
     return pieces
 
 
-def _back_project(filtered: list[torch.Tensor], geometry: TiltGeometry, device: torch.device, out: np.ndarray) -> None:
+def _back_project(
+    filtered: list[torch.Tensor], geometry: TiltGeometry, device: torch.device, out: np.ndarray,
+    advance: Callable[[], None],
+) -> None:  # fmt: skip
     """Sum the filtered views into ``out``, one slab of z rows after the other."""
     width = geometry.volume_shape[2]
     for rows in row_slabs(geometry):
@@ -232,3 +270,4 @@ def _back_project(filtered: list[torch.Tensor], geometry: TiltGeometry, device: 
             values = (matrix @ piece).reshape(rows.stop - rows.start, width, -1).transpose(1, 2)
             out[rows, start:stop] = values.cpu().numpy()
             start = stop
+        advance()

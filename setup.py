@@ -37,6 +37,7 @@ CORE = [
     "matplotlib",
     "torch-ctf",
     "psutil",
+    "gemmi",
 ]
 
 DEMO = [

@@ -30,6 +30,7 @@ from .jobs import (
     DeviceError,
     Job,
     JobError,
+    parameters_of,
     read_job,
 )
 
@@ -170,7 +171,8 @@ class RunCommand:
         job = read_job(self.job)
         if isinstance(job, ComputeJob):
             job.device = self.device or job.device
-            job.resume = self.resume or job.resume
+        if self.resume and "resume" in parameters_of(job):
+            job.resume = True  # type: ignore[attr-defined]
         return _execute(job)
 
 

@@ -31,7 +31,9 @@ __all__ = [
 INT8_RANGE_SD = 6.0
 SLAB_BYTES = 64 * 2**20
 
-_WRITTEN = {"float32": (2, "<f4"), "float16": (12, "<f2"), "int8": (0, "i1")}
+_WRITTEN = {"float32": (2, "<f4"), "float16": (12, "<f2"), "int8": (0, "i1"), "int16": (1, "<i2"), "uint16": (6, "<u2")}
+#: Formats for labels: whole numbers that are stored as they are.
+_WHOLE = ("int16", "uint16")
 _LARGEST_FLOAT16 = 65504.0
 #: Below this standard deviation float16 loses digits, since its smallest normal number is 6.1e-5.
 _SMALLEST_FLOAT16_SD = 1e-3
@@ -178,8 +180,9 @@ def write_volume(
     voxel_size, origin
         In angstrom; the origin is (x, y, z).
     mode
-        ``float32``; ``float16`` (MRC mode 12, refused when the values do not fit it); or ``int8``, in which mean - 6 sd
-        to mean + 6 sd becomes -127 to 127, values beyond are clipped, and a label in the header gives the scale.
+        ``float32``; ``float16`` (MRC mode 12, refused when the values do not fit it); ``int8``, in which mean - 6 sd
+        to mean + 6 sd becomes -127 to 127, values beyond are clipped, and a label in the header gives the scale; or,
+        for labels, ``int16`` and ``uint16``, which store whole numbers as they are and refuse what does not fit.
 
     Raises
     ------
@@ -256,7 +259,10 @@ def _write_converted(
             values = np.asarray(data[slab], dtype=np.float32)
             if mode == "int8":
                 values = np.clip(np.rint((values - found.mean) / scale), -127, 127)
-            stream.write(np.ascontiguousarray(values, dtype=dtype).data)
+            stored_values = np.ascontiguousarray(values, dtype=dtype)
+            if mode in _WHOLE and not np.array_equal(stored_values, values):
+                raise JobError("%s was not written: it holds values that are no whole numbers." % path)
+            stream.write(stored_values.data)
         stream.flush()
         # The header describes what is stored, which rounding and clipping have changed.
         stored = found
@@ -276,6 +282,12 @@ def _refuse_unfit(path: str, found: VolumeStatistics, mode: str) -> None:
         raise JobError("an MRC file is written as one of %s, not %r." % (", ".join(_WRITTEN), mode))
     if math.isnan(found.mean):
         raise JobError("%s was not written: the volume holds NaN or infinite values." % path)
+    if mode in _WHOLE:
+        limits = np.iinfo(_WRITTEN[mode][1])
+        if found.minimum < limits.min or found.maximum > limits.max:
+            raise JobError(
+                "%s was not written: values from %g to %g do not fit %s." % (path, found.minimum, found.maximum, mode)
+            )
     too_large = max(abs(found.minimum), abs(found.maximum)) > _LARGEST_FLOAT16
     if mode == "float16" and (too_large or 0 < found.sd < _SMALLEST_FLOAT16_SD):
         raise JobError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, Type
 
+from .clean_domain import CleanDomainJob, TrainingSetJob
 from .contract import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
@@ -28,7 +29,7 @@ from .contract import (
     default_of,
     parameters_of,
 )
-from .evaluate import EvaluateJob, EvaluatePickingJob
+from .evaluate import EvaluateJob, EvaluatePickingJob, EvaluateRealismJob
 from .files import RunFolder, read_json, write_json
 from .nmsg import NMSG_PRESETS, SMALLEST_TILE, NmsgJob, NmsgTraining, NmsgTrainJob
 from .phantom import PHANTOM_KINDS, PhantomJob
@@ -45,10 +46,12 @@ __all__ = [
     "SCHEMA_VERSION",
     "SMALLEST_TILE",
     "SYSTEMS",
+    "CleanDomainJob",
     "ComputeJob",
     "DeviceError",
     "EvaluateJob",
     "EvaluatePickingJob",
+    "EvaluateRealismJob",
     "Job",
     "JobError",
     "MlpJob",
@@ -60,6 +63,7 @@ __all__ = [
     "ReconstructionJob",
     "RunFolder",
     "SirtJob",
+    "TrainingSetJob",
     "WbpJob",
     "default_of",
     "job_from_dict",
@@ -81,7 +85,10 @@ SYSTEMS: Dict[str, Type[Job]] = {
         SirtJob,
         EvaluateJob,
         EvaluatePickingJob,
+        EvaluateRealismJob,
         PhantomJob,
+        CleanDomainJob,
+        TrainingSetJob,
     )
 }
 

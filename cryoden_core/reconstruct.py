@@ -43,11 +43,11 @@ def wbp(job: WbpJob, progress: Progress) -> dict[str, Any]:
         Before any output exists, when the input or a parameter is wrong.
     """
 
-    def method(series: AlignedSeries, target: np.ndarray, device: torch.device, report: Report) -> None:
+    def method(series: AlignedSeries, target: np.ndarray, device: torch.device, advance: Report) -> None:
         weighted_back_projection(
             series.projections, series.tilt_angles_degrees, series.thickness, series.width, job.radial_cutoff,
             job.radial_falloff, series.angle_offset_degrees, series.tilt_axis_shift, series.x_shift, series.z_shift,
-            device=device, out=target, weights=series.weights, report=report,
+            device=device, out=target, weights=series.weights, report=advance,
         )  # fmt: skip
 
     return _reconstruct(job, progress, "weighted back-projection", method)
@@ -56,12 +56,12 @@ def wbp(job: WbpJob, progress: Progress) -> dict[str, Any]:
 def sirt(job: SirtJob, progress: Progress) -> dict[str, Any]:
     """Reconstruct by SIRT; see :class:`cryoden_core.jobs.SirtJob`.  Returns and raises as :func:`wbp` does."""
 
-    def method(series: AlignedSeries, target: np.ndarray, device: torch.device, report: Report) -> np.ndarray:
+    def method(series: AlignedSeries, target: np.ndarray, device: torch.device, advance: Report) -> np.ndarray:
         residuals = np.zeros(series.views)
         sirt_volume(
             series.projections, series.tilt_angles_degrees, series.thickness, job.iterations, job.non_negative,
             series.width, job.relaxation, None, True, series.angle_offset_degrees, series.tilt_axis_shift,
-            series.x_shift, series.z_shift, device, target, report, series.weights,
+            series.x_shift, series.z_shift, device, target, advance, series.weights,
             series.levels if job.background == "median" else None, residuals,
         )  # fmt: skip
         return residuals

@@ -69,7 +69,7 @@ def write_report(
     """
     width, height = slices_size(before.shape)
     heading = 0.45 if title else 0.1
-    figure = _new_figure(width, heading + height + 3.6)
+    figure = new_figure(width, heading + height + 3.6)
     top, bottom = figure.subfigures(2, 1, height_ratios=[heading + height, 3.6])
     if title:
         top.text(0.5, 1 - 0.5 * heading / (heading + height), title, fontsize=13, ha="center", va="center")
@@ -128,11 +128,11 @@ def write_reconstruction(
     trained = bool(_loss_columns(metrics or {}))
     panels = 1 + trained + bool(residuals) + bool(halves)
     wide = max(width, _COLUMN * panels)
-    figure = _new_figure(wide, heading + height + 3.6)
+    figure = new_figure(wide, heading + height + 3.6)
     top, bottom = figure.subfigures(2, 1, height_ratios=[heading + height, 3.6])
     if title:
         top.text(0.5, 1 - 0.5 * heading / (heading + height), title, fontsize=13, ha="center", va="center")
-    _draw_blocks(top, (wide, heading + height), shape, blocks, voxel_size)
+    _draw_blocks(top, (wide, heading + height), shape, blocks, voxel_size, left=(wide - width) / 2)
     axes = list(np.atleast_1d(bottom.subplots(1, panels)))
     if trained:
         _draw_loss(axes.pop(0), metrics or {})
@@ -147,7 +147,7 @@ def write_reconstruction(
 
 def residuals_figure(residuals: Mapping[str, Curve]) -> Figure:
     """Relative residual of each view against its tilt, by name: (degrees, residual)."""
-    figure = _new_figure(6.0, 4.0)
+    figure = new_figure(6.0, 4.0)
     _draw_residuals(figure.subplots(), residuals)
     return figure
 
@@ -155,28 +155,28 @@ def residuals_figure(residuals: Mapping[str, Curve]) -> Figure:
 def slices_figure(before: np.ndarray, after: np.ndarray, voxel_size: float = 0.0) -> Figure:
     """Central slices of two volumes (z, y, x) and of their difference, all with one contrast."""
     size = slices_size(before.shape)
-    figure = _new_figure(*size)
+    figure = new_figure(*size)
     _draw_slices(figure, size, before, after, voxel_size)
     return figure
 
 
 def loss_figure(metrics: Metrics) -> Figure:
     """Losses over training steps, from the columns of ``metrics.csv``; a note when there are none."""
-    figure = _new_figure(6.0, 4.0)
+    figure = new_figure(6.0, 4.0)
     _draw_loss(figure.subplots(), metrics)
     return figure
 
 
 def spectrum_figure(before: np.ndarray, after: np.ndarray, voxel_size: float = 0.0) -> Figure:
     """Radial power spectra of two volumes (z, y, x) and of what was removed, from a central block."""
-    figure = _new_figure(6.0, 4.0)
+    figure = new_figure(6.0, 4.0)
     _draw_spectrum(figure.subplots(), before, after, voxel_size)
     return figure
 
 
 def fsc_figure(curves: Mapping[str, Curve], voxel_size: float = 0.0) -> Figure:
     """Fourier shell correlations by name, each (frequency in cycles per voxel, correlation)."""
-    figure = _new_figure(6.0, 4.0)
+    figure = new_figure(6.0, 4.0)
     _draw_fsc(figure.subplots(), curves, voxel_size)
     return figure
 
@@ -221,7 +221,8 @@ def common_contrast(before: List[np.ndarray], after: List[np.ndarray]) -> Tuple[
     return float(low), float(high)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, that belongs to no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -257,11 +258,16 @@ def _draw_slices(
 
 
 def _draw_blocks(
-    parent: Any, size: Tuple[float, float], shape: Tuple[int, ...], blocks: List[Block], voxel_size: float
+    parent: Any,
+    size: Tuple[float, float],
+    shape: Tuple[int, ...],
+    blocks: List[Block],
+    voxel_size: float,
+    left: float = 0.0,
 ) -> None:
     """Blocks side by side; in each the xy slice, xz below it and yz to its right, on one scale.
 
-    ``size`` is that of the parent in inches; the blocks stand at its bottom.
+    ``size`` is that of the parent in inches; the blocks stand at its bottom, the first ``left`` inches from its edge.
     """
     width, height, thickness = _block(shape)
     places = {
@@ -271,10 +277,10 @@ def _draw_blocks(
     }
     for number, (name, slices, black, white) in enumerate(blocks):
         spare = _COLUMN - width - thickness - _GAP
-        corner = _MARGIN + number * (_COLUMN + _MARGIN) + max(0.0, spare / 2)
-        for plane, (label, (left, bottom, wide, tall)) in enumerate(places.items()):
+        corner = left + _MARGIN + number * (_COLUMN + _MARGIN) + max(0.0, spare / 2)
+        for plane, (label, (across, bottom, wide, tall)) in enumerate(places.items()):
             axis = parent.add_axes(
-                ((corner + left) / size[0], (_MARGIN + bottom) / size[1], wide / size[0], tall / size[1])
+                ((corner + across) / size[0], (_MARGIN + bottom) / size[1], wide / size[0], tall / size[1])
             )
             axis.imshow(slices[plane], cmap="gray", vmin=black, vmax=white, origin="lower", aspect="auto")
             axis.set_xticks([])

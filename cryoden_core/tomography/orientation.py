@@ -1,8 +1,8 @@
 """Does a reconstruction lie as a reference tomogram of the same specimen does?
 
-A wrong sign of the tilt angles gives exactly the tomogram mirrored in z, and a constant offset of the angles one that is
-turned about the tilt axis; the projections are explained equally well in either case.  Only another tomogram, from IMOD
-or AreTomo say, can tell.  Small weighted back-projections with several offsets of the angles are compared with the
+A wrong sign of the tilt angles gives exactly the tomogram mirrored in z, and a constant offset of the angles one that
+is turned about the tilt axis; the projections are explained equally well in either case.  Only another tomogram, from
+IMOD or AreTomo say, can tell.  Small weighted back-projections with several offsets of the angles are compared with the
 small reference, as they are and mirrored, by normalised cross-correlation over all shifts.
 
 The hand of the specimen is not known from this: it is the reference's, right or wrong.
@@ -86,7 +86,7 @@ def check_orientation(series: AlignedSeries, reference: str, device: str | torch
             if mirrored not in best or abs(score) > abs(best[mirrored][0]):
                 best[mirrored] = (score, shift)
     straight, turned = abs(best[False][0]), abs(best[True][0])
-    mirrored = turned > 1.2 * straight and turned > RECOGNISED
+    mirrored = turned > 1.1 * straight and turned > RECOGNISED
     score, (x, y, z) = best[mirrored]
     offset = _best_offset(scores[mirrored])
     return Orientation(
@@ -117,8 +117,8 @@ def compare_with_reference(
     elif found.mirrored:
         progress.warn(
             f"the tomogram is mirrored in z against the reference {reference} (correlation "
-            f"{abs(found.mirrored_correlation):.2f} mirrored, {abs(found.correlation):.2f} as it is); change the sign of "
-            "the tilt angles (flip_tilt_sign)."
+            f"{abs(found.mirrored_correlation):.2f} mirrored, {abs(found.correlation):.2f} as it is); change the sign "
+            "of the tilt angles (flip_tilt_sign)."
         )
     if best >= RECOGNISED:
         _warn_of_displacement(found, series.voxel_size, progress)
@@ -170,7 +170,7 @@ def _band_passed(volume: np.ndarray) -> np.ndarray:
 
 
 def _match(volume: np.ndarray, reference: np.ndarray) -> tuple[float, tuple[float, float, float]]:
-    """Highest correlation over all shifts, with its sign, and where the reference then lies from the volume (x, y, z)."""
+    """Highest correlation over all shifts, with its sign, and where the reference lies from the volume (x, y, z)."""
     sizes = [fft.next_fast_len(a + b // 2, real=True) for a, b in zip(volume.shape, reference.shape, strict=True)]
     axes = (0, 1, 2)
     ahead = fft.rfftn(reference, sizes, axes)

@@ -79,8 +79,8 @@ def check_size(series: TiltSeries, job: ReconstructionJob, warn: Warn) -> None:
     _, height, width = series.aligned_shape
     if min(height, width) // job.binning < SMALLEST_IMAGE:
         raise JobError(
-            f"the images of {job.input} are {width} x {height} pixels; binned {job.binning} times they would have fewer "
-            f"than {SMALLEST_IMAGE} along a side."
+            f"the images of {job.input} are {width} x {height} pixels; binned {job.binning} times they would have "
+            f"fewer than {SMALLEST_IMAGE} along a side."
         )
     if round(job.thickness / job.binning) < THINNEST:
         raise JobError(

@@ -94,7 +94,8 @@ def sirt(
     Raises
     ------
     JobError
-        When numbers of views, angles and weights differ, a parameter is out of range, a shape is wrong or a pixel is not finite.
+        When numbers of views, angles and weights differ, a parameter is out of range, a shape is wrong or a pixel is
+        not finite.
     """
     angles = np.atleast_1d(np.asarray(tilt_angles_degrees, dtype=np.float64))
     check_projections(projections, angles, thickness, width)

@@ -55,6 +55,21 @@ def hermitian_weights(width: int) -> np.ndarray:
     return weights
 
 
+def band_index(shape: Sequence[int], bands: int) -> np.ndarray:
+    """Which of ``bands`` equal ranges of frequency from 0 to 0.5 each coefficient of the half layout lies in.
+
+    Unlike the shells of :class:`FourierBins` a band has its limits, not its centre, at a multiple of its thickness.
+    The corners of the box, beyond 0.5 cycles per voxel, have ``bands`` and more.
+    """
+    return (frequency_radius(shape) * np.float32(2 * bands)).astype(np.intp)
+
+
+def cone_index(kz: Any, radius: np.ndarray, cone_bins: int) -> np.ndarray:
+    """Which of ``cone_bins`` equal ranges of the angle to kz, 0 to 90 degrees, frequencies of given length lie in."""
+    cosine = np.minimum(np.abs(kz) / np.maximum(radius, 1e-12), 1.0)
+    return np.minimum((np.degrees(np.arccos(cosine)) / 90.0 * cone_bins).astype(np.intp), cone_bins - 1)
+
+
 @dataclass(frozen=True)
 class FourierBins:
     """Shells of equal thickness, each cut into cones about the z axis (the beam).
@@ -133,9 +148,7 @@ class FourierBins:
         shell = np.minimum(np.rint(radius / self.step).astype(np.intp), self.count + 1)
         if self.cone_bins == 1:
             return shell
-        cosine = np.minimum(abs(kz) / np.maximum(radius, 1e-12), 1.0)
-        cone = (np.degrees(np.arccos(cosine)) / 90.0 * self.cone_bins).astype(np.intp)
-        return shell * self.cone_bins + np.minimum(cone, self.cone_bins - 1)
+        return shell * self.cone_bins + cone_index(kz, radius, self.cone_bins)
 
 
 def radial_average(
@@ -210,6 +223,31 @@ def conical_power_spectrum(
     return bins.frequency, bins.angle_degrees, ratio(total, count) / (values.size * energy)
 
 
+def polar_bins(shape: Sequence[int], radial_bins: int, angle_bins: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bins of the plane of kx and kz, in which the missing wedge is an angle.
+
+    Parameters
+    ----------
+    shape
+        (z, x).
+    radial_bins, angle_bins
+        Rings up to 0.5 cycles per voxel, and ranges of the angle of the views from -90 to 90 degrees.
+
+    Returns
+    -------
+    index, frequency, angle_degrees
+        (z, x // 2 + 1) the bin ``ring * angle_bins + angle`` of each coefficient, -1 for none; (rings,) cycles per
+        voxel; (angles,) centres, 0 along kx.
+    """
+    kz, kx = frequency_axes(shape)
+    ring = np.rint(np.hypot(kz, kx) * 2 * radial_bins).astype(np.intp) - 1
+    share = np.arctan2(kz, np.broadcast_to(kx, ring.shape)) / np.pi + 0.5
+    angle = np.minimum((share * angle_bins).astype(np.intp), angle_bins - 1)
+    index = np.where((ring >= 0) & (ring < radial_bins), ring * angle_bins + angle, -1)
+    frequency = np.arange(1, radial_bins + 1) / (2 * radial_bins)
+    return index, frequency, 180.0 * (np.arange(angle_bins) + 0.5) / angle_bins - 90.0
+
+
 def missing_wedge_mask(
     shape: Sequence[int], tilt_min_degrees: float = -60.0, tilt_max_degrees: float = 60.0, half: bool = True
 ) -> np.ndarray:
@@ -234,16 +272,27 @@ def missing_wedge_mask(
     ValueError
         When the range is empty or leaves -90 to 90 degrees.
     """
+    kz, _, kx = frequency_axes(shape, half)
+    measured = is_measured(kz, kx, tilt_min_degrees, tilt_max_degrees)
+    full = (shape[0], shape[1], kx.shape[-1])
+    return np.ascontiguousarray(np.broadcast_to(measured, full))
+
+
+def is_measured(
+    kz: np.ndarray, kx: np.ndarray, tilt_min_degrees: float = -60.0, tilt_max_degrees: float = 60.0
+) -> np.ndarray:
+    """Whether views about y from ``tilt_min_degrees`` to ``tilt_max_degrees`` measure given frequencies.
+
+    ``kz`` and ``kx`` broadcast against each other; ky plays no part.  Returns and raises as
+    :func:`missing_wedge_mask` does.
+    """
     if not -90.0 <= tilt_min_degrees < tilt_max_degrees <= 90.0:
         raise ValueError("the tilt range %g to %g degrees is not one" % (tilt_min_degrees, tilt_max_degrees))
-    kz, _, kx = frequency_axes(shape, half)
     # k and -k are the same measurement: directions are taken in the half plane kx >= 0.
     angle = np.degrees(np.arctan2(np.where(kx < 0, -kz, kz), np.abs(kx)))
     # Coefficients that lie on the last view belong to it in spite of rounding.
     measured = (angle >= tilt_min_degrees - 1e-3) & (angle <= tilt_max_degrees + 1e-3)
-    measured |= (kx == 0) & (kz == 0)
-    full = (shape[0], shape[1], kx.shape[-1])
-    return np.ascontiguousarray(np.broadcast_to(measured, full))
+    return measured | ((kx == 0) & (kz == 0))
 
 
 def crowther_frequency(thickness: float, tilt_step_degrees: float) -> float:

@@ -2,9 +2,10 @@
 
 The figures are those of :mod:`cryoden_core.metrics`.  A tomogram keeps neither gain nor offset, so the volume is first
 brought to the truth's scale by the best affine fit.  Beside them stand the figures that publications give, each with
-its own scaling: min-max (NMSG) and standardised volumes (DUAL, table 1).  These can be won without restoring anything: the
-first is ruled by two voxels, the peak of the second by gold beads, and a structural similarity of standardised volumes
-with its tiny constants by how flat the background is.  With labels the figures near the specimen tell what they do not.
+its own scaling: min-max (NMSG) and standardised volumes (DUAL, table 1).  These can be won without restoring anything:
+the first is ruled by two voxels, the peak of the second by gold beads, and a structural similarity of standardised
+volumes with its tiny constants by how flat the background is.  With labels the figures near the specimen tell what
+they do not.
 Volumes are not aligned.
 """
 

@@ -29,6 +29,7 @@ from .contract import (
     default_of,
     parameters_of,
 )
+from .dual import DUAL_PRESETS, DualTrainJob
 from .evaluate import EvaluateJob, EvaluatePickingJob, EvaluateRealismJob
 from .files import RunFolder, read_json, write_json
 from .nmsg import NMSG_PRESETS, SMALLEST_TILE, NmsgJob, NmsgTraining, NmsgTrainJob
@@ -36,6 +37,7 @@ from .phantom import PHANTOM_KINDS, PhantomJob
 from .reconstruct import MlpJob, ReconstructionJob, SirtJob, WbpJob
 
 __all__ = [
+    "DUAL_PRESETS",
     "EXIT_BAD_INPUT",
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
@@ -49,6 +51,7 @@ __all__ = [
     "CleanDomainJob",
     "ComputeJob",
     "DeviceError",
+    "DualTrainJob",
     "EvaluateJob",
     "EvaluatePickingJob",
     "EvaluateRealismJob",
@@ -88,6 +91,7 @@ SYSTEMS: Dict[str, Type[Job]] = {
         EvaluateRealismJob,
         PhantomJob,
         CleanDomainJob,
+        DualTrainJob,
         TrainingSetJob,
     )
 }

@@ -113,3 +113,58 @@ class EvaluatePickingJob(EvaluationJob):
         if not self.truth and not self.count:
             raise JobError("a count of 0 takes the number of true positions, and 'truth' is not given.")
         super()._validate_together()
+
+
+def tilt_parameter(sign: int) -> float:
+    """The end of the tilt range on one side."""
+    return parameter(
+        60.0 * sign, "%s tilt angle of the series" % ("largest" if sign > 0 else "smallest"), unit="degrees",
+        minimum=-90.0, maximum=90.0,
+    )  # fmt: skip
+
+
+def check_tilts(tilt_min: float, tilt_max: float) -> None:
+    """Refuse a tilt range that is empty."""
+    if tilt_min >= tilt_max:
+        raise JobError("the tilt range from %g to %g degrees is empty." % (tilt_min, tilt_max))
+
+
+@dataclass
+class EvaluateRealismJob(EvaluationJob):
+    """Compare simulated tomograms with real ones: spectra, missing wedge, distributions, and classifiers."""
+
+    system: ClassVar[str] = "evaluate realism"
+    carried_out_by: ClassVar[str] = "evaluation.realism:evaluate"
+
+    real: List[str] = parameter([], "real tomograms (MRC)", required=True)
+    simulated: List[str] = parameter([], "simulated tomograms (MRC)", required=True)
+    clean: List[str] = parameter(
+        [], "density maps that the simulated ones were made from, in their order; adds two controls without learning"
+    )
+    real_clean: List[str] = parameter([], "density maps of the real ones, in their order, where they are known (MRC)")
+    draws: List[str] = parameter([], "simulations of one map, the first of 'clean', with different seeds (MRC)")
+    tilt_min: float = tilt_parameter(-1)
+    tilt_max: float = tilt_parameter(+1)
+    edge: int = parameter(32, "edge of the blocks that are compared", unit="voxels", minimum=16, maximum=128)
+    signal_share: float = parameter(
+        0.1, "share of the variance that is signal in the controls; with 'real_clean' it is measured",
+        minimum=0.0, maximum=0.99,
+    )  # fmt: skip
+    network_steps: int = parameter(
+        300, "steps to train the network that tells the sets apart; 0 leaves it out", minimum=0, maximum=10**6
+    )
+    seed: int = parameter(1, "seed of every random number", minimum=0, maximum=2**31 - 1)
+
+    def inputs(self) -> List[str]:
+        return [*self.real, *self.simulated, *self.clean, *self.real_clean, *self.draws]
+
+    def _validate_together(self) -> None:
+        check_tilts(self.tilt_min, self.tilt_max)
+        for given, of, name in ((self.clean, self.simulated, "simulated"), (self.real_clean, self.real, "real")):
+            if given and len(given) != len(of):
+                raise JobError(
+                    "give one density map for each %s tomogram: %d tomograms, %d maps." % (name, len(of), len(given))
+                )
+        if len(self.draws) == 1:
+            raise JobError("one draw cannot be compared with another; give two or more, or none.")
+        super()._validate_together()

@@ -13,7 +13,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -73,7 +73,10 @@ class Task(Protocol):
     optimizers: dict[str, torch.optim.Optimizer]
 
     def step(self, step: int, trainer: Trainer) -> dict[str, float]:
-        """One step: compute losses, call ``trainer.update``, return the values to log (``loss`` among them)."""
+        """One step: compute losses, call ``trainer.update``, return the values to log (``loss`` among them).
+
+        A task may end the training early with ``trainer.finish()``.
+        """
 
 
 @dataclass
@@ -107,6 +110,10 @@ class Trainer:
         self._full_precision = not self.settings.precision
         self._bad_steps = dict.fromkeys(self.task.optimizers, 0)
         self._stop = False
+        self._finished = False
+        #: Lowered once, when the loss stayed not finite and the last checkpoint was restored.
+        self._rate_factor = 1.0
+        self._restore = False
         self._base_rates = {
             name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in self.task.optimizers.items()
         }
@@ -121,20 +128,31 @@ class Trainer:
         """Mixed precision for the networks; losses and Fourier transforms belong outside."""
         return mixed_precision(self.device, not self._full_precision)
 
-    def update(self, optimizer: str, loss: torch.Tensor) -> bool:
-        """Descend ``loss`` with one optimiser; a loss or gradient that is not finite is skipped (returns False)."""
+    def update(self, optimizer: str, loss: torch.Tensor | Iterable[torch.Tensor]) -> bool:
+        """Descend ``loss`` with one optimiser; a loss or gradient that is not finite is skipped (returns False).
+
+        Several losses are made and backpropagated one after the other and descended as their sum, so that only one of
+        their graphs is in memory.
+        """
         chosen = self.task.optimizers[optimizer]
         chosen.zero_grad(set_to_none=True)
-        loss.backward()
+        finite = True
+        for part in [loss] if isinstance(loss, torch.Tensor) else loss:
+            part.backward()
+            finite &= bool(torch.isfinite(part))
         parameters = [p for group in chosen.param_groups for p in group["params"] if p.grad is not None]
         self._average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        if not (torch.isfinite(norm) and torch.isfinite(loss)):
+        if not (finite and torch.isfinite(norm)):
             self._count_bad_step(optimizer)
             return False
         self._bad_steps[optimizer] = 0
         chosen.step()
         return True
+
+    def finish(self) -> None:
+        """End the training with the step that is being made."""
+        self._finished = True
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
@@ -155,14 +173,17 @@ class Trainer:
         self.progress.rewind(self.step)
         saved = time.monotonic()
         with self._stop_on_signals():
-            while self.step < settings.steps:
+            while self.step < settings.steps and not self._finished:
                 self._set_rates()
                 values = self.task.step(self.step, self)
+                if self._restore:
+                    self._start_over()
+                    continue
                 self._update_averages()
                 self.step += 1
                 self._report(values)
                 due = time.monotonic() - saved > settings.checkpoint_seconds
-                if due or self._stop or self.step == settings.steps:
+                if due or self._stop or self._finished or self.step == settings.steps:
                     self.save()
                     saved = time.monotonic()
                 if self._stop:
@@ -200,6 +221,8 @@ class Trainer:
             "averages": self.averages,
             "generator": self.generator.get_state(),
             "full_precision": self._full_precision,
+            "rate_factor": self._rate_factor,
+            "finished": self._finished,
         }
         temporary = f"{self.checkpoint}.tmp{os.getpid()}"
         try:
@@ -234,10 +257,11 @@ class Trainer:
             self.generator.set_state(state["generator"])
         self.step = state["step"]
         self._full_precision = state["full_precision"]
+        self._rate_factor, self._finished = state["rate_factor"], state["finished"]
         self.progress.say(f"resuming at step {self.step} of {self.settings.steps}")
 
     def _set_rates(self) -> None:
-        factor = self.settings.rate(self.step)
+        factor = self.settings.rate(self.step) * self._rate_factor
         for name, optimizer in self.task.optimizers.items():
             for group, base in zip(optimizer.param_groups, self._base_rates[name], strict=True):
                 group["lr"] = base * factor
@@ -266,6 +290,9 @@ class Trainer:
         self._bad_steps[optimizer] += 1
         if self._bad_steps[optimizer] < PATIENCE:
             return
+        if self._full_precision and self._rate_factor == 1.0 and self.checkpoint and os.path.exists(self.checkpoint):
+            self._restore = True
+            return
         if self._full_precision:
             raise TrainingDiverged(
                 f"{self.task.name}: the loss is not a finite number at step {self.step}; check the input for extreme "
@@ -273,6 +300,14 @@ class Trainer:
             )
         self.progress.warn("the loss was not finite; training goes on in float32.")
         self._full_precision, self._bad_steps[optimizer] = True, 0
+
+    def _start_over(self) -> None:
+        """Go back to the last checkpoint and on from there in float32 with half the learning rate."""
+        self.progress.warn("the loss was not finite; training goes on from the last checkpoint with half the rate.")
+        self._load()
+        self.progress.rewind(self.step)
+        self._full_precision, self._rate_factor, self._restore = True, 0.5, False
+        self._bad_steps = dict.fromkeys(self.task.optimizers, 0)
 
     def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
         if self.world == 1:

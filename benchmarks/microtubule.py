@@ -23,7 +23,7 @@ from cryoden_core import api, metrics, mrc
 from cryoden_core.fourier import radial_power_spectrum
 from cryoden_core.jobs import write_json
 from cryoden_core.nmsg.noise_model import Spectra, measure_spectra, robust_statistics
-from cryoden_core.nmsg.spectrum import frequency_radius, mean_spectrum
+from cryoden_core.nmsg.spectrum import band_means, mean_spectrum
 
 SHELLS = 16
 #: Axial repeat of the tubulin monomers (angstrom).
@@ -37,14 +37,6 @@ def autocorrelation(power: torch.Tensor, block: tuple[int, int, int]) -> dict[st
     """Normalised autocorrelation at short lags from a spectrum on the half grid of ``block``."""
     values = torch.fft.irfftn(power, s=block)
     return {name: float(values[lag] / values[0, 0, 0]) for name, lag in LAGS.items()}
-
-
-def shell_means(power: torch.Tensor, block: tuple[int, int, int]) -> np.ndarray:
-    """Mean power (SHELLS,) in equal shells from 0 to Nyquist."""
-    index = (frequency_radius(block) * 2 * SHELLS).long().flatten()
-    inside = index < SHELLS
-    sums = torch.bincount(index[inside], power.flatten()[inside].double(), SHELLS)
-    return (sums / torch.bincount(index[inside], minlength=SHELLS).clamp_min(1)).numpy()
 
 
 def axis_of(volume: np.ndarray) -> np.ndarray:
@@ -74,7 +66,7 @@ def compare(raw: np.ndarray, denoised: np.ndarray, voxel_size: float) -> tuple[d
     mean, sd = robust_statistics(raw)
     spectra = measure_spectra(raw, mean, sd)
     found = mean_spectrum(residual, spectra.block, float(residual.mean()), sd)
-    ratio = shell_means(found, spectra.block) / shell_means(spectra.noise, spectra.block)
+    ratio = (band_means(found, spectra.block, SHELLS) / band_means(spectra.noise, spectra.block, SHELLS)).numpy()
     lines = {
         name: layer_line(volume, axis, voxel_size)
         for name, volume in (("before", raw), ("after", denoised), ("residual", residual))
@@ -139,7 +131,9 @@ def picture(raw: np.ndarray, denoised: np.ndarray, spectra: Spectra, voxel_size:
         plot.semilogy(frequency / voxel_size, power, label=name)
     scale = robust_statistics(raw)[1] ** 2
     frequency = (np.arange(SHELLS) + 0.5) / (2 * SHELLS * voxel_size)
-    plot.semilogy(frequency, scale * shell_means(spectra.noise, spectra.block), "k--", label="noise as measured")
+    plot.semilogy(
+        frequency, scale * band_means(spectra.noise, spectra.block, SHELLS).numpy(), "k--", label="noise as measured"
+    )
     plot.set_xlabel("frequency (1/A)")
     plot.set_ylabel("power")
     plot.legend(fontsize=8)

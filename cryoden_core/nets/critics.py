@@ -17,6 +17,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ..fourier import band_index
+
 
 class NoiseCritic3d(nn.Module):
     """Score (batch,) of cubes (batch, 1, z, y, x): a convolutional head, and one on the log power by shell.
@@ -50,10 +52,8 @@ class NoiseCritic3d(nn.Module):
         """Logarithm of the mean power in each shell (batch, shells), in float32."""
         volumes = cubes[:, 0].float()
         power = torch.fft.rfftn(volumes, dim=(1, 2, 3)).abs().square() / volumes[0].numel()
-        kz, ky = (torch.fft.fftfreq(n, device=cubes.device) for n in volumes.shape[1:3])
-        kx = torch.fft.rfftfreq(volumes.shape[3], device=cubes.device)
-        radius = (kz[:, None, None] ** 2 + ky[None, :, None] ** 2 + kx[None, None, :] ** 2).sqrt()
-        index = (radius * 2 * self.shells).long().clamp(max=self.shells - 1).flatten()
+        shell = torch.from_numpy(band_index(volumes.shape[1:], self.shells)).to(cubes.device)
+        index = shell.clamp(max=self.shells - 1).flatten()
         counts = torch.bincount(index, minlength=self.shells)
         sums = power.new_zeros(len(volumes), self.shells).index_add(1, index, power.flatten(1))
         return (sums / counts.clamp_min(1) + 1e-4).log()

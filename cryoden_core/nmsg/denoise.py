@@ -13,6 +13,7 @@ import torch
 
 from .. import mrc, report
 from ..device import resolve_device
+from ..fourier import frequency_radius, half_transform, hermitian_weights
 from ..jobs import JobError, NmsgJob, NmsgTraining, NmsgTrainJob, RunFolder, write_job, write_json
 from ..metrics import fsc
 from ..models import load_model, save_model
@@ -253,10 +254,8 @@ def _result(
 
 def high_frequency_sd(block: np.ndarray) -> float:
     """Standard deviation of what lies beyond a third of a cycle per voxel, where a tomogram is nearly all noise."""
-    transform = np.fft.rfftn(block)
-    grids = np.meshgrid(*(np.fft.fftfreq(n) for n in block.shape[:2]), np.fft.rfftfreq(block.shape[2]), indexing="ij")
-    transform[sum(grid**2 for grid in grids) < 1 / 9] = 0
-    return float(np.fft.irfftn(transform, s=block.shape).std())
+    power = np.abs(half_transform(block)) ** 2 * hermitian_weights(block.shape[-1])
+    return float(np.sqrt(power[frequency_radius(block.shape) >= 1 / 3].sum()) / block.size)
 
 
 def _write_picture(folder: RunFolder, job: NmsgJob, tomogram: Tomogram, written: dict[str, str]) -> None:

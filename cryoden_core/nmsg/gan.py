@@ -1,9 +1,9 @@
 """NMSG's adversarial noise model, in three dimensions and starting from the measured spectrum.
 
-The generator modulates the spectral model's draw and adds to it, and is made exactly odd in its random fields, so that
-its mean and skewness are zero by construction; both parts start small, so that training begins at the spectral model.
-Being fully convolutional it draws noise of any size without seams.  Background blocks hold some signal at low
-frequency, so real and drawn noise are compared only above the frequency where noise dominates.
+The generator decides how strong the white noise is at each voxel, before the measured spectrum is given to it.  It can
+make heavy tails and patches, but it cannot spoil mean, skewness or spectrum; it starts next to an even strength, which
+is the spectral model.  Being fully convolutional it draws noise of any size without seams.  Background blocks hold some
+signal at low frequency, so real and drawn noise are compared only above the frequency where noise dominates.
 
 The generator published with NMSG (Yang et al. 2024) is two-dimensional and ends in a tanh that half of the values
 cannot pass; it is not used here.
@@ -18,7 +18,7 @@ from ..nets.critics import NoiseCritic3d, gradient_penalty
 from ..progress import Progress
 from ..tiling import Shape
 from ..training import Trainer, TrainingSettings
-from .noise_model import Spectra, SpectralNoiseModel
+from .noise_model import Spectra, SpectralNoiseModel, excess_kurtosis
 from .noise_report import noise_band
 
 #: Fewer independent blocks of real noise than this cannot teach a network what noise is.
@@ -30,39 +30,39 @@ PENALTY = 10.0
 
 
 class NoiseGenerator(nn.Module):
-    """Modulates a spectral draw and adds to it, as convolutional branches say that see it and white noise.
+    """White noise whose strength changes from voxel to voxel, as a convolutional branch says that sees other fields.
 
-    With the branches B and M, and e the fields, the noise is ``exp(even(M)(white)) * spectral + odd(B)(e)``: the gain
-    makes heavy tails and patches of more or less noise, the sum makes texture, and both change sign with e.  Both
-    start at, or next to, zero.  Fields (batch, channels, z + 6, y + 6, x + 6) give noise (batch, 1, z, y, x).
+    With the branch M, the noise is ``white * exp(M(others))`` brought to unit variance.  The strength makes heavy tails
+    and patches of more or less noise.  It does not depend on the sign of ``white``, so that whatever the weights are,
+    the noise stays white, and mean and skewness zero: coloured, it has the measured spectrum.  Convolutions are
+    periodic, as the colouring is.
+
+    Parameters
+    ----------
+    channels
+        Number of fields that the branch sees.
+    features
+        Width of the branch.
     """
 
-    #: Voxels that the three convolutions lose on each side.
-    margin = 3
-
-    def __init__(self, channels: int = 5, features: int = 16) -> None:
+    def __init__(self, channels: int = 3, features: int = 12) -> None:
         super().__init__()
         self.channels = channels
-        self.texture = _branch(channels, features, 0.0)
-        # The shape of the distribution changes with the square of the modulation: from zero it would not be found.
-        self.modulation = _branch(channels - 1, features, 0.05)
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.modulation = nn.Sequential(
+            _convolution(channels, features), nn.LeakyReLU(0.2), _convolution(features, features), nn.LeakyReLU(0.2),
+            _convolution(features, 1),
+        )  # fmt: skip
+        # The distribution changes with the square of the modulation: from zero it would not be found.
+        nn.init.normal_(self.modulation[-1].weight, std=0.05)  # type: ignore[arg-type]
 
-    def forward(self, fields: torch.Tensor, spectral: torch.Tensor) -> torch.Tensor:
-        """``spectral`` (batch, 1, z, y, x) is the draw; it is also the first of ``fields``, with its surroundings."""
-        odd = 0.5 * (self.texture(fields) - self.texture(-fields))
-        white = fields[:, 1:]
-        even = 0.5 * (self.modulation(white) + self.modulation(-white))
-        return (self.gain + even).clamp(-3, 3).exp() * spectral + odd
+    def forward(self, fields: torch.Tensor) -> torch.Tensor:
+        """Unit white noise (batch, 1, z, y, x) from independent fields (batch, 1 + channels, z, y, x)."""
+        strength = self.modulation(fields[:, 1:]).clamp(-4, 4).exp()
+        return fields[:, :1] * strength / strength.square().mean(dim=(1, 2, 3, 4), keepdim=True).sqrt()
 
 
-def _branch(channels: int, features: int, start: float) -> nn.Sequential:
-    last = nn.Conv3d(features, 1, 3)
-    nn.init.normal_(last.weight, std=start)
-    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-    return nn.Sequential(
-        nn.Conv3d(channels, features, 3), nn.LeakyReLU(0.2), nn.Conv3d(features, features, 3), nn.LeakyReLU(0.2), last
-    )
+def _convolution(before: int, after: int) -> nn.Conv3d:
+    return nn.Conv3d(before, after, 3, padding=1, padding_mode="circular")
 
 
 class AdversarialNoiseModel:
@@ -76,21 +76,17 @@ class AdversarialNoiseModel:
     def sample(self, shape: Shape, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         """A fresh draw (z, y, x)."""
         with torch.no_grad():
-            return draw(self.spectral, self.network, 1, shape, generator, device)[0, 0]
+            noise = draw(self.spectral, self.network, self.spectral.wide(shape), generator, device)
+        return noise[: shape[0], : shape[1], : shape[2]]
 
 
 def draw(
-    spectral: SpectralNoiseModel, network: NoiseGenerator, batch: int, shape: Shape, generator: torch.Generator,
+    spectral: SpectralNoiseModel, network: NoiseGenerator, shape: Shape, generator: torch.Generator,
     device: torch.device,
 ) -> torch.Tensor:  # fmt: skip
-    """``batch`` draws (batch, 1, z, y, x)."""
-    wide: Shape = tuple(edge + 2 * network.margin for edge in shape)  # type: ignore[assignment]
-    inner = (slice(network.margin, -network.margin),) * 3
-    coloured = torch.stack([spectral.sample(wide, generator, device) for _ in range(batch)])[:, None]
-    # The branch sees the coloured field, on unit scale, besides white ones: what it adds can follow the noise itself.
-    white = torch.randn((batch, network.channels - 1, *wide), generator=generator).to(device)
-    fields = torch.cat([coloured / max(spectral.sd, 1e-6), white], 1)
-    return network(fields, coloured[(slice(None), slice(None), *inner)])
+    """One periodic draw (z, y, x)."""
+    fields = torch.randn((1, 1 + network.channels, *shape), generator=generator).to(device)
+    return spectral.colour(network(fields))[0, 0]
 
 
 class NoiseTask:
@@ -105,6 +101,7 @@ class NoiseTask:
         self.shape: Shape = tuple(edge // 8 * 8 for edge in blocks[0].shape)  # type: ignore[assignment]
         self.band = noise_band(spectra, self.shape).to(device)
         self.real = torch.stack([block[: self.shape[0], : self.shape[1], : self.shape[2]] for block in blocks])
+        self.kurtosis = excess_kurtosis(self._in_band(self.real.to(device)))
         self.generator, self.critic = NoiseGenerator().to(device), NoiseCritic3d().to(device)
         self.networks: dict[str, nn.Module] = {"generator": self.generator, "critic": self.critic}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
@@ -123,12 +120,10 @@ class NoiseTask:
             penalty = gradient_penalty(self.critic, real, fake, share)
             trainer.update("critic", PENALTY * penalty - distance)
         fake = self._fake(trainer)
-        real = self._real(trainer.generator)
-        spectrum = (self.critic.log_power(fake).mean(0) - self.critic.log_power(real).mean(0)).abs().mean()
-        moments = (fake.var() - real.var()).abs() + (_kurtosis(fake) - _kurtosis(real)).abs()
-        loss = 5 * spectrum + moments - self.critic(fake).mean()
+        tails = (excess_kurtosis(fake) - self.kurtosis).abs().float()
+        loss = tails - self.critic(fake).mean()
         trainer.update("generator", loss)
-        values = {"loss": loss, "distance": distance, "penalty": penalty, "spectrum": spectrum, "moments": moments}
+        values = {"loss": loss, "distance": distance, "penalty": penalty, "tails": tails}
         return {name: value.item() for name, value in values.items()}
 
     def _real(self, generator: torch.Generator) -> torch.Tensor:
@@ -137,15 +132,19 @@ class NoiseTask:
         return self._in_band(self.real[chosen].flip(flips).to(self.device)[:, None])
 
     def _fake(self, trainer: Trainer) -> torch.Tensor:
-        drawn = draw(self.spectral, self.generator, BATCH, self.shape, trainer.generator, self.device)
-        return self._in_band(drawn)
+        # Disjoint cubes of one draw: it is larger than they are, and must not be thrown away.
+        wide = self.spectral.wide(self.shape)
+        cubes: list[torch.Tensor] = []
+        while len(cubes) < BATCH:
+            noise = draw(self.spectral, self.generator, wide, trainer.generator, self.device)
+            for axis, edge in enumerate(self.shape):
+                noise = noise.unfold(axis, edge, edge)
+            cubes += noise.reshape(-1, *self.shape).unbind()
+        return self._in_band(torch.stack(cubes[:BATCH])[:, None])
 
     def _in_band(self, cubes: torch.Tensor) -> torch.Tensor:
-        return torch.fft.irfftn(torch.fft.rfftn(cubes, dim=(2, 3, 4)) * self.band, s=self.shape, dim=(2, 3, 4))
-
-
-def _kurtosis(cubes: torch.Tensor) -> torch.Tensor:
-    return cubes.pow(4).mean() / cubes.square().mean().square() - 3
+        transform = torch.fft.rfftn(cubes, dim=(-3, -2, -1)) * self.band
+        return torch.fft.irfftn(transform, s=self.shape, dim=(-3, -2, -1))
 
 
 def fit(

@@ -9,22 +9,26 @@ NMSG's adversarial network (:mod:`cryoden_core.nmsg.gan`) starts from this model
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from ..fourier import frequency_radius
 from ..tiling import Shape, shape_of
 from .spectrum import (
     NoiseShare,
+    band_means,
+    bands,
     block_shape,
-    frequency_radius,
     mean_spectrum,
     resample_spectrum,
     share_from_background,
     share_from_halves,
     smooth_spectrum,
+    total_power,
 )
 
 #: Edge of the blocks on which the spectra are stored.
@@ -54,38 +58,24 @@ class Spectra:
     @property
     def noise_fraction(self) -> float:
         """Share of the volume's variance that is noise."""
-        return float((_full_sum(self.noise, self.block) / _full_sum(self.total, self.block)).clamp(0, 1))
+        return float((total_power(self.noise, self.block) / total_power(self.total, self.block)).clamp(0, 1))
 
     def best_gaussian_sigma(self) -> float:
         """Width (voxels) of the Gaussian filter with the least expected error, for the guidance volume."""
         signal = (self.total - self.noise).clamp_min(0)
-        radius = frequency_radius(self.block)
+        radius = torch.from_numpy(frequency_radius(self.block))
         best, least = 1.0, float("inf")
         for sigma in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0):
             response = torch.exp(-2 * (torch.pi * radius * sigma) ** 2)
-            error = float(_full_sum((1 - response) ** 2 * signal + response**2 * self.noise, self.block))
+            error = float(total_power((1 - response) ** 2 * signal + response**2 * self.noise, self.block))
             if error < least:
                 best, least = sigma, error
         return best
 
     def empty_shells(self) -> float:
         """Share of the shells up to Nyquist that hold next to nothing (a volume that was low-pass filtered)."""
-        profile = _shell_means(self.total, self.block, 16)
+        profile = band_means(self.total, self.block, 16)
         return float((profile < 1e-4 * profile.max()).float().mean())
-
-
-def _full_sum(power: torch.Tensor, block: Shape) -> torch.Tensor:
-    """Sum over the full grid of a half-grid spectrum of real data."""
-    twice = power[..., 1 : (block[2] + 1) // 2].sum()
-    return power.sum() + twice
-
-
-def _shell_means(power: torch.Tensor, block: Shape, shells: int) -> torch.Tensor:
-    """Mean power in ``shells`` equal shells between 0 and Nyquist; what lies beyond is left out."""
-    index = (frequency_radius(block) * 2 * shells).long().flatten()
-    inside = index < shells
-    sums = torch.bincount(index[inside], power.flatten()[inside], shells)
-    return sums / torch.bincount(index[inside], minlength=shells).clamp_min(1)
 
 
 def measure_spectra(
@@ -131,8 +121,8 @@ def _ramp_correction(total: torch.Tensor, rho: torch.Tensor, block: Shape) -> to
     """
     shells = 32
     radius = (torch.arange(shells) + 0.5) / (2 * shells)
-    noise = _shell_means(total * rho, block, shells)
-    share = noise / _shell_means(total, block, shells).clamp_min(1e-12)
+    noise = band_means(total * rho, block, shells)
+    share = noise / band_means(total, block, shells).clamp_min(1e-12)
     above = (share > 0.6).nonzero()
     if not len(above) or int(above[0]) > shells - 8 or int(above[0]) < 2:
         return torch.ones_like(rho)
@@ -145,8 +135,7 @@ def _ramp_correction(total: torch.Tensor, rho: torch.Tensor, block: Shape) -> to
     law = torch.exp(level + slope * radius.log())
     factor = torch.minimum(torch.ones(shells), 1.2 * law / noise.clamp_min(1e-12))
     factor[first + 3 :] = 1
-    index = (frequency_radius(block) * 2 * shells).long().clamp(max=shells - 1)
-    return factor[index]
+    return factor[bands(block, shells).clamp(max=shells - 1)]
 
 
 class SpectralNoiseModel:
@@ -175,16 +164,28 @@ class SpectralNoiseModel:
 
     def sample(self, shape: Shape, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         """A fresh draw (z, y, x); periodic, so it has no seams."""
-        # A small draw would cut the autocovariance off and leak power into the missing wedge: cut it from a larger one.
-        even = tuple(max(edge + edge % 2, least) for edge, least in zip(shape, self.block, strict=True))
-        white = torch.randn(even, generator=generator).to(device)
-        noise = torch.fft.irfftn(torch.fft.rfftn(white) * self.amplitude(even, device), s=even)  # type: ignore[arg-type]
+        noise = self.colour(torch.randn(self.wide(shape), generator=generator).to(device))
         return noise[: shape[0], : shape[1], : shape[2]]
+
+    def wide(self, shape: Shape) -> Shape:
+        """The shape of a draw from which one of ``shape`` can be cut.
+
+        A small draw would cut the autocovariance off and leak power into the missing wedge.
+        """
+        return tuple(  # type: ignore[return-value]
+            max(edge + edge % 2, least) for edge, least in zip(shape, self.block, strict=True)
+        )
+
+    def colour(self, white: torch.Tensor) -> torch.Tensor:
+        """Give the spectrum to white fields (..., z, y, x) of unit variance, whatever their distribution."""
+        shape: Shape = tuple(white.shape[-3:])  # type: ignore[assignment]
+        transform = torch.fft.rfftn(white, dim=(-3, -2, -1)) * self.amplitude(shape, white.device)
+        return torch.fft.irfftn(transform, s=shape, dim=(-3, -2, -1))
 
     @property
     def sd(self) -> float:
         """Standard deviation of the noise."""
-        return float((_full_sum(self.power, self.block) / math.prod(self.block)).sqrt())
+        return float((total_power(self.power, self.block) / math.prod(self.block)).sqrt())
 
 
 class NoiseLevel:
@@ -227,10 +228,10 @@ class NoiseLevel:
         return torch.from_numpy(level.astype(np.float32))
 
 
-def excess_kurtosis(samples: list[torch.Tensor]) -> float:
-    """Excess kurtosis of noise samples; 0 for a Gaussian."""
+def excess_kurtosis(samples: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+    """Excess kurtosis of noise samples, each about its own mean; 0 for a Gaussian."""
     values = torch.cat([(s - s.mean()).flatten() for s in samples]).double()
-    return float((values**4).mean() / (values**2).mean() ** 2 - 3)
+    return values.pow(4).mean() / values.square().mean().square() - 3
 
 
 def robust_statistics(volume: np.ndarray) -> tuple[float, float]:

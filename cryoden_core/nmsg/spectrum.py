@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from ..fourier import band_index, frequency_radius, hermitian_weights
 from ..tiling import Readable, Shape, shape_of
 
 #: Upper bound on the number of blocks that a spectrum is averaged over; more changes nothing but the time.
@@ -99,11 +100,22 @@ def resample_spectrum(power: torch.Tensor, shape: Shape) -> torch.Tensor:
     return torch.fft.rfftn(torch.fft.ifftshift(covariance)).real.clamp_min(0)
 
 
-def frequency_radius(shape: Shape) -> torch.Tensor:
-    """|k| in cycles/voxel on the half grid (bz, by, bx//2 + 1)."""
-    kz, ky = torch.fft.fftfreq(shape[0]), torch.fft.fftfreq(shape[1])
-    kx = torch.fft.rfftfreq(shape[2])
-    return (kz[:, None, None] ** 2 + ky[None, :, None] ** 2 + kx[None, None, :] ** 2).sqrt()
+def total_power(power: torch.Tensor, block: Shape) -> torch.Tensor:
+    """Sum of a half-grid spectrum of real data over the full grid."""
+    return (power * torch.from_numpy(hermitian_weights(block[2])).to(power)).sum()
+
+
+def bands(block: Shape, count: int) -> torch.Tensor:
+    """:func:`cryoden_core.fourier.band_index` as a tensor, to index spectra with."""
+    return torch.from_numpy(band_index(block, count))
+
+
+def band_means(power: torch.Tensor, block: Shape, count: int) -> torch.Tensor:
+    """Mean power in ``count`` equal bands between 0 and Nyquist; what lies beyond is left out."""
+    index = bands(block, count).flatten()
+    inside = index < count
+    sums = torch.bincount(index[inside], power.flatten()[inside], count)
+    return sums / torch.bincount(index[inside], minlength=count).clamp_min(1)
 
 
 def smooth_spectrum(power: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -160,9 +172,9 @@ def share_from_background(
         stack[index] = power.numpy()
     average = stack.mean(0)
     relative = stack / np.maximum(average, 1e-12)
-    radius = frequency_radius(block).numpy()
+    radius = frequency_radius(block)
     cells = _checkerboard(shape)
-    weight = _contrast_weight(relative, radius)
+    weight = _contrast_weight(relative, block)
     chosen: list[np.ndarray] = []
     background = np.zeros(shape, np.float64)
     contrast = 0.0
@@ -192,12 +204,12 @@ def _checkerboard(shape: tuple[int, ...], edge: int = 3) -> np.ndarray:
     return index.sum(0) % 2
 
 
-def _contrast_weight(relative: np.ndarray, radius: np.ndarray) -> np.ndarray:
+def _contrast_weight(relative: np.ndarray, block: Shape) -> np.ndarray:
     """Weight of each frequency in judging emptiness: how much more the blocks differ there than noise alone would."""
     # Pure noise has a relative variance of 1 (exponential law) in every coefficient.
     excess = np.maximum(relative.var(0) - 1.0, 0.0)
-    shells = np.clip((radius * 2 * 24).astype(int), 0, 23)
+    shells = np.minimum(band_index(block, 24), 23)
     sums = np.bincount(shells.ravel(), excess.ravel(), 24) / np.maximum(np.bincount(shells.ravel(), minlength=24), 1)
     sums[0] = 0
     weight = sums[shells] + 1e-6
-    return np.where(radius < 0.35, weight, 1e-6)
+    return np.where(frequency_radius(block) < 0.35, weight, 1e-6)

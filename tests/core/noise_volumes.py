@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cryoden_core.nmsg.spectrum import frequency_radius
+from cryoden_core.fourier import frequency_radius
 
 SHAPE = (32, 80, 80)
 
@@ -23,7 +23,7 @@ def ramp_power(shape: tuple[int, int, int]) -> np.ndarray:
     kz = np.fft.fftfreq(shape[0])[:, None, None]
     kx = np.fft.rfftfreq(shape[2])[None, None, :]
     power = (np.sqrt(kz**2 + kx**2) + 0.02) * np.ones((1, shape[1], 1))
-    radius = frequency_radius(shape).numpy()
+    radius = frequency_radius(shape)
     return power * wedge(shape) * np.exp(-((radius / 0.45) ** 4))
 
 
@@ -55,7 +55,7 @@ def as_measured(volume: np.ndarray) -> np.ndarray:
 
 def shell_means(power: torch.Tensor | np.ndarray, shape: tuple[int, int, int], shells: int = 12) -> np.ndarray:
     """Mean of a half-grid spectrum in shells up to Nyquist."""
-    index = (frequency_radius(shape).numpy() * 2 * shells).astype(int)
+    index = (frequency_radius(shape) * 2 * shells).astype(int)
     inside = index < shells
     values = np.asarray(power, float)
     return np.bincount(index[inside], values[inside], shells) / np.bincount(index[inside], minlength=shells)

@@ -164,3 +164,19 @@ def test_a_view_left_out_by_imod_is_missing_at_its_own_sign_of_angle(test_data: 
         present = fourier.missing_wedge_mask(shape, angle - 0.5, angle + 0.5)
         power = [missing_over_measured(volume, ~selected, 0.15, 0.3) for selected in (absent, present)]
         assert power[0] < 0.6 * power[1]
+
+
+def test_a_band_ends_where_the_next_begins_and_the_corners_lie_beyond():
+    index = fourier.band_index((8, 8, 8), 4)
+    assert index[0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert index[0, :, 0].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
+    assert index[1, 1, 1] == 1 and index[4, 4, 4] == 6
+
+
+def test_cones_are_ranges_of_the_angle_to_the_beam():
+    shape = (32, 32, 32)
+    radius = fourier.frequency_radius(shape)
+    index = fourier.cone_index(fourier.frequency_axes(shape)[0], radius, 3)
+    assert index[5, 0, 0] == index[-5, 0, 0] == 0
+    assert index[0, 5, 0] == index[0, 0, 5] == 2
+    assert index[5, 5, 0] == 1 and index[5, 2, 0] == 0 and index[2, 0, 5] == 2

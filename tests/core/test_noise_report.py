@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cryoden_core.fourier import frequency_radius
 from cryoden_core.nmsg.noise_model import HalfDifference, Spectra, SpectralNoiseModel, measure_spectra
 from cryoden_core.nmsg.noise_report import Check, NoiseReport, make_report, noise_band
-from cryoden_core.nmsg.spectrum import NoiseShare, frequency_radius
+from cryoden_core.nmsg.spectrum import NoiseShare
 from tests.core.noise_volumes import as_measured, coloured, ramp_power, specimen
 
 CPU = torch.device("cpu")
@@ -138,9 +139,9 @@ def test_a_figure_that_is_not_finite_does_not_pass():
 
 def test_the_noise_band_begins_where_noise_takes_over(right, spectra):
     share = spectra.share
-    radius = frequency_radius(right.block)
+    radius = torch.from_numpy(frequency_radius(right.block))
     signal = right.power.mean() * 100 * (radius < 0.2)
     band = noise_band(Spectra(right.power + signal, right.power, right.block, share), BLOCK)
-    inside = frequency_radius(BLOCK)[band]
+    inside = frequency_radius(BLOCK)[band.numpy()]
     assert 0.18 < float(inside.min()) < 0.25
     assert noise_band(spectra, BLOCK).float().mean() > 0.99

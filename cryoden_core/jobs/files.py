@@ -69,6 +69,11 @@ class RunFolder:
         return self._file("report.png")
 
     @property
+    def montage(self) -> str:
+        """Picture: the six volumes of a DUAL training and their spectra."""
+        return self._file("montage.png")
+
+    @property
     def noise_report(self) -> str:
         """The table of checks of the noise model."""
         return self._file("noise_report.json")

@@ -1,0 +1,171 @@
+"""Is the training of DUAL healthy?  Figures on crops that never change, and the alarms that they set off.
+
+A pair of networks that map each way can fool its losses: by hiding the noise in the denoised volume, the clean volume
+in the simulation, or the structure in the noise code.  Each figure here looks for one such way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..metrics import correlation
+from ..nets.critics import log_spectrum
+from .domains import DomainVolume, soft_clip
+from .losses import code_divergence, pearson, pooled, structure_in_noise, whiteness
+from .networks import code_shape, permute_voxels
+from .task import DualTask
+
+#: Crops of each domain that the figures are computed from.
+CROPS = 8
+#: Steps over which critics that are always right are an alarm.
+PATIENT_STEPS = 500
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A limit for one figure: ``sign`` 1 where more is worse, -1 where less is; ``meaning`` completes a sentence."""
+
+    figure: str
+    sign: int
+    limit: float
+    meaning: str
+
+    def rings(self, value: float) -> bool:
+        """Whether the figure is beyond the limit."""
+        return self.sign * value > self.sign * self.limit
+
+    def sentence(self, value: float) -> str:
+        """What is wrong, in one line."""
+        return f"{self.meaning} ({self.figure.replace('_', ' ')} {value:.2f}, limit {self.limit:g})."
+
+
+ALARMS = (
+    Alarm("code_leak", 1, 0.15, "structure of the tomogram travels through the noise code"),
+    Alarm("noise_sd", -1, 0.02, "the noise branch is dead: it makes no noise"),
+    Alarm("diversity", 1, 0.9, "simulations of one volume are all alike: the noise is not used"),
+    Alarm("own_minus_wrong_noise", -1, 0.05, "the noise of a tomogram is hidden in its denoised volume"),
+    Alarm("cycle_gap", 1, 0.4, "simulations hold the clean volume better than tomograms do"),
+    Alarm("divergence", 1, 50.0, "the noise codes are far from the normal distribution"),
+    Alarm("denoised_sd", -1, 0.1, "the denoised volume has collapsed to a constant"),
+    Alarm("shift", 1, 0.5, "the denoiser moves its input"),
+    Alarm("same_contrast", -1, 0.0, "the denoiser inverts the contrast"),
+)
+
+
+class Watch:
+    """Computes the figures of a task's networks as they are.
+
+    Parameters
+    ----------
+    task
+        Whose networks are looked at.
+    pair
+        A noisy volume and its truth, when one is known.
+    seed
+        Of the crops and the noise, which are the same every time.
+    """
+
+    def __init__(self, task: DualTask, pair: tuple[DomainVolume, DomainVolume] | None, seed: int) -> None:
+        self.task, self.seed, self.pair = task, seed, pair
+        # Codes that are vectors belong to crops of one size; larger crops show more.
+        smallest = min(min(volume.shape) for source in (task.noisy, task.clean) for volume in source.volumes)
+        stride = 2**task.architecture.depth
+        room = smallest // stride * stride
+        self.edge = task.preset.patch if task.preset.code == "vector" else min(2 * task.preset.patch, 64, room)
+        generator = torch.Generator().manual_seed(seed)
+        self.noisy, self.clean = (
+            source.draw(CROPS, self.edge, generator).to(task.device) for source in (task.noisy, task.clean)
+        )
+
+    @torch.no_grad()
+    def figures(self) -> dict[str, float]:
+        """The figures, by name; those that need a truth only where a pair is known."""
+        for network in self.task.networks.values():
+            network.eval()
+        try:
+            return self._figures()
+        finally:
+            for network in self.task.networks.values():
+                network.train()
+
+    def _figures(self) -> dict[str, float]:
+        task, generator = self.task, torch.Generator().manual_seed(self.seed)
+        noisy, clean = self.noisy, self.clean
+        denoised, code = task.denoiser(noisy), task.encoder(noisy)
+        noise = task.noise_decoder(code)
+        again = task.simulator(denoised + noise)
+        wrong = task.simulator(denoised + noise.roll(1, 0))
+        shape = code_shape(task.architecture, CROPS, (self.edge, self.edge, self.edge))
+        drawn = [task.noise_decoder(torch.randn(shape, generator=generator).to(task.device)) for _ in range(2)]
+        simulated, other = (task.simulator(clean + permute_voxels(field, generator)) for field in drawn)
+        own, foreign = float(pearson(noisy, again)), float(pearson(noisy, wrong))
+        clean_again = float(pearson(clean, task.denoiser(simulated)))
+        figures = {
+            "code_leak": abs(float(structure_in_noise(noise, noisy))), "noise_sd": float(drawn[0].std()),
+            "diversity": float(pearson(simulated, other)), "own_noise": own, "wrong_noise": foreign,
+            "own_minus_wrong_noise": own - foreign, "clean_cycle": clean_again,
+            "divergence": float(code_divergence(code)), "denoised_sd": float(denoised.std()),
+            "simulated_sd": float(simulated.std()),
+            "shift": largest_shift(denoised, noisy), "same_contrast": float(pearson(pooled(denoised), pooled(noisy))),
+            "spectrum_distance": spectrum_distance(simulated, noisy), "whiteness": float(whiteness(noise)),
+            "wedge": self._wedge(simulated), "wedge_real": self._wedge(noisy), "wedge_clean": self._wedge(clean),
+            "visible": float(pearson(simulated, clean)),
+        }  # fmt: skip
+        if self.pair is not None:
+            figures.update(self._against_truth(clean_again))
+        return figures
+
+    def _against_truth(self, clean_again: float) -> dict[str, float]:
+        """Correlation with the truth before and after, and how much better the clean cycle does."""
+        assert self.pair is not None
+        noisy, truth = (_block(volume, self.task.architecture.depth) for volume in self.pair)
+        values = torch.from_numpy(soft_clip(noisy)).float()[None, None].to(self.task.device)
+        denoised = self.task.denoiser(values)[0, 0].float().cpu().numpy()
+        after = correlation(denoised, truth)
+        return {"r_noisy": correlation(noisy, truth), "r_denoised": after, "cycle_gap": clean_again - after}
+
+    def _wedge(self, volumes: torch.Tensor) -> float:
+        """Power in the missing wedge over that in the measured region, of crops."""
+        power = (2 * log_spectrum(volumes)).exp().mean(dim=(0, 1))
+        nz, ny, half = power.shape
+        kz = (torch.arange(nz, device=power.device) - nz // 2)[:, None, None] / nz
+        ky = (torch.arange(ny, device=power.device) - ny // 2)[None, :, None] / ny
+        kx = torch.arange(half, device=power.device)[None, None, :] / (2 * half)
+        angle = torch.rad2deg(torch.atan2(kz.expand_as(power), kx.expand_as(power) + 1e-9))
+        radius = (kz**2 + ky**2 + kx**2).sqrt()
+        band = (radius > 0.1) & (radius < 0.35) & ((kz**2 + kx**2).sqrt() > 0.08)
+        low, high = self.task.tilt_range
+        missing = band & ((angle < low - 3) | (angle > high + 3))
+        return float(power[missing].mean() / power[band & (angle > low + 3) & (angle < high - 3)].mean())
+
+
+def largest_shift(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Distance in voxels from 0 of the peak of the mean cross-correlation of two batches (batch, 1, z, y, x)."""
+    transforms = [torch.fft.rfftn(values.float(), dim=(-3, -2, -1)) for values in (a, b)]
+    product = (transforms[0] * transforms[1].conj()).mean(dim=(0, 1))
+    peak = torch.fft.irfftn(product, s=a.shape[-3:])
+    position = np.array(np.unravel_index(int(peak.argmax()), peak.shape))
+    size = np.array(peak.shape)
+    return float(np.linalg.norm((position + size // 2) % size - size // 2))
+
+
+def spectrum_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Mean absolute difference of the logarithms of two batches' mean power at each frequency."""
+    first, second = ((2 * log_spectrum(values)).exp().mean(dim=(0, 1)).log() for values in (a, b))
+    return float((first - second).abs().mean())
+
+
+def check(figures: dict[str, float]) -> list[str]:
+    """A sentence for each alarm that rings."""
+    known = [(alarm, figures[alarm.figure]) for alarm in ALARMS if alarm.figure in figures]
+    return [alarm.sentence(value) for alarm, value in known if not np.isfinite(value) or alarm.rings(value)]
+
+
+def _block(volume: DomainVolume, depth: int) -> np.ndarray:
+    """A central block of at most 64 voxels a side whose edges the networks accept."""
+    edges = [min(64, size) // 2**depth * 2**depth for size in volume.shape]
+    starts = [(size - edge) // 2 for size, edge in zip(volume.shape, edges, strict=True)]
+    return volume[tuple(slice(first, first + edge) for first, edge in zip(starts, edges, strict=True))]

@@ -1,0 +1,111 @@
+"""What the presets of DUAL stand for.
+
+Standard library and Python 3.8 syntax only: the Scipion plugin reads the numbers of steps for its estimate of time.
+
+``paper`` holds to the letter of Zeng et al. (2024) where the letter is known; what its main text leaves open (layers,
+code length, batch) is a choice.  In trials its noise branch died: the simulator made no use of the noise.  ``robust``
+is the same method with a code that can hold the noise, losses with a floor, and simulated volumes as input of a
+supervised denoiser; ``fast`` is a small one of it for CPUs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One way to train DUAL.
+
+    Parameters
+    ----------
+    steps, epochs, patch, batch
+        Length of the training (where ``steps`` is 0, the times that the larger domain is seen in crops that do not
+        overlap), edge of the crops in voxels, crops of each domain in a step.
+    large_patch, large_batch, large_share
+        The last share of the steps takes crops of another size; 0 for none.
+    features, depth, norm, critic_features
+        Sizes of the networks.
+    code, code_channels, printed_divergence
+        The noise code, its length, and whether its divergence from N(0, 1) is in the direction printed.
+    gan, bounded_critics, r1, r1_every
+        Adversarial loss; spectral normalisation of the critics; weight of the R1 penalty and steps between two.
+    reconstruction, adversarial, divergence
+        The weights lambda 1, 2, 3.
+    floor
+        Of both reconstruction losses.
+    full_cycle
+        Share of the steps, from the first, in which the clean cycle's gradient also goes into the simulator.
+    content, moments, decorrelation, jitter, identity
+        Weights of :func:`losses.lost_content`, :func:`losses.moment_mismatch`, the square of
+        :func:`losses.structure_in_noise`; noise added to what the cycles go through, in standard deviations; weight of
+        Dn(v) = v during the first tenth.
+    spectral_weight, mean_free
+        Weight of the spectral head, and whether it sees spectra less their mean.
+    rate, critic_rate, beta, schedule, ema, clip, precision
+        Optimisation; AdamW's second beta is 0.999, weight decay 1e-6, eps 1e-8.
+    robust_scale
+        Standardise and clip without the extremes.
+    keep_empty
+        Share of the crops without structure that are kept.
+    """
+
+    steps: int
+    patch: int
+    batch: int
+    features: int
+    depth: int
+    norm: str
+    critic_features: int
+    code: str
+    code_channels: int
+    rate: float
+    critic_rate: float
+    ema: float
+    epochs: int = 0
+    large_patch: int = 0
+    large_batch: int = 4
+    large_share: float = 0.0
+    printed_divergence: bool = False
+    gan: str = "hinge"
+    bounded_critics: bool = True
+    r1: float = 0.0
+    r1_every: int = 16
+    reconstruction: float = 1.0
+    adversarial: float = 1.0
+    divergence: float = 0.1
+    floor: float = 0.1
+    full_cycle: float = 0.08
+    content: float = 0.5
+    moments: float = 1.0
+    decorrelation: float = 2.0
+    jitter: float = 0.0
+    identity: float = 0.1
+    spectral_weight: float = 0.5
+    mean_free: bool = True
+    beta: float = 0.5
+    schedule: str = "linear"
+    clip: float = 1.0
+    precision: bool = True
+    robust_scale: bool = True
+    keep_empty: float = 0.2
+
+
+PRESETS = {
+    "paper": Preset(
+        steps=0, epochs=20, patch=32, batch=64, features=32, depth=3, norm="batch", critic_features=64, code="vector",
+        code_channels=16, rate=1e-4, critic_rate=1e-4, ema=0.0, printed_divergence=True, gan="bce",
+        bounded_critics=False, floor=1e-8, full_cycle=1.0, content=0.0, moments=0.0, decorrelation=0.0, identity=0.0,
+        spectral_weight=1.0, mean_free=False, beta=0.9, schedule="constant", clip=float("inf"), precision=False,
+        robust_scale=False, keep_empty=1.0,
+    ),
+    "robust": Preset(
+        steps=20000, patch=32, batch=16, features=32, depth=3, norm="rms", critic_features=64, code="map",
+        code_channels=8, rate=2e-4, critic_rate=2e-4, ema=0.999, large_patch=64, large_batch=4, large_share=0.25,
+        r1=1.0, jitter=0.05,
+    ),
+    "fast": Preset(
+        steps=300, patch=16, batch=8, features=8, depth=2, norm="rms", critic_features=16, code="map",
+        code_channels=4, rate=5e-4, critic_rate=5e-4, ema=0.99,
+    ),
+}  # fmt: skip

@@ -29,6 +29,7 @@ from .series_checks import (
     check_tilts,
     usable_views,
 )
+from .view_order import SUSPECT, likeness_of_neighbours
 
 #: Dose after which half of the power at 20 angstrom is gone, electrons per square angstrom: the critical exposure of
 #: Grant and Grigorieff, eLife 4, e06980 (2015), 0.245 k^-1.665 + 2.81, at k = 1/20.
@@ -174,7 +175,14 @@ def open_series(job: ReconstructionJob, folder: RunFolder, progress: Progress) -
     if not voxel_size:
         progress.warn(f"{job.input} has no pixel size and none was given; the tomogram will have none either.")
     projections = _projections(series, job, folder.aligned(), voxel_size * job.binning, progress)
-    return _with_geometry(series, job, projections, voxel_size)
+    aligned = _with_geometry(series, job, projections, voxel_size)
+    likeness = likeness_of_neighbours(projections, aligned.tilt_angles_degrees)
+    if likeness is not None and likeness < SUSPECT:
+        progress.warn(
+            f"views of {job.input} that are neighbours by {job.tilt_angles} look unlike each other: the angles may be in "
+            "another order than the images, or the images not aligned."
+        )
+    return aligned
 
 
 def open_halves(

@@ -121,14 +121,14 @@ def compare_with_reference(
             "of the tilt angles (flip_tilt_sign)."
         )
     if best >= RECOGNISED:
-        _warn_of_displacement(found, series.voxel_size, progress)
+        _warn_of_displacement(found, max(series.volume_shape), progress)
     return {"orientation": asdict(found)}
 
 
-def _warn_of_displacement(found: Orientation, voxel_size: float, progress: Progress) -> None:
+def _warn_of_displacement(found: Orientation, longest: int, progress: Progress) -> None:
     x, y, z = found.shift
     # Half a voxel of the small tomograms is as well as this can be known.
-    if max(abs(x), abs(y), abs(z)) > 3:
+    if max(abs(x), abs(y), abs(z)) > max(1.5, 0.5 * longest / SMALL):
         progress.warn(f"features of the reference lie {x:.0f}, {y:.0f}, {z:.0f} voxels (x, y, z) from the tomogram's.")
     if abs(found.angle_offset_degrees) > 1:
         progress.warn(

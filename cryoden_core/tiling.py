@@ -117,13 +117,13 @@ def _mirror(start: int, length: int, size: int) -> np.ndarray:
     return np.where(index >= size, period - index, index)
 
 
-def read_tile(volume: np.ndarray, starts: Shape, shape: Shape) -> np.ndarray:
+def read_tile(volume: Readable, starts: Shape, shape: Shape) -> np.ndarray:
     """A float32 copy of a region that may reach beyond the volume's end, where it is mirrored."""
     if all(start + length <= size for start, length, size in zip(starts, shape, volume.shape, strict=True)):
         region = tuple(slice(start, start + length) for start, length in zip(starts, shape, strict=True))
         return np.array(volume[region], np.float32)
     index = [_mirror(*axis) for axis in zip(starts, shape, volume.shape, strict=True)]
-    return np.asarray(volume[np.ix_(*index)], np.float32)
+    return np.asarray(volume[np.ix_(*index)], np.float32)  # type: ignore[index]
 
 
 def choose_tile(
@@ -149,7 +149,7 @@ def choose_tile(
 
 def apply_tiled(
     function: TileFunction,
-    volume: np.ndarray,
+    volume: Readable,
     output: np.ndarray,
     tile: Shape,
     *,
@@ -211,7 +211,7 @@ def _order(plans: list[TilePlan]) -> Iterator[Shape]:
 
 
 def _one_tile(
-    function: TileFunction, volume: np.ndarray, output: np.ndarray, plans: list[TilePlan], index: Shape,
+    function: TileFunction, volume: Readable, output: np.ndarray, plans: list[TilePlan], index: Shape,
     device: torch.device,
 ) -> None:  # fmt: skip
     starts = tuple(plan.starts[i] for plan, i in zip(plans, index, strict=True))

@@ -30,7 +30,22 @@ from .contract import (
     parameters_of,
 )
 from .dual import DUAL_PRESETS, DualTrainJob
-from .evaluate import EvaluateJob, EvaluatePickingJob, EvaluateRealismJob
+from .dual_apply import (
+    WEDGE_PRESETS,
+    DualApplication,
+    DualConvertJob,
+    DualDenoiseJob,
+    DualSimulateJob,
+    DualSimulation,
+    DualWedgeJob,
+)
+from .evaluate import (
+    EvaluateHallucinationJob,
+    EvaluateJob,
+    EvaluatePickingJob,
+    EvaluateRealismJob,
+    EvaluateWedgeJob,
+)
 from .files import RunFolder, read_json, write_json
 from .nmsg import NMSG_PRESETS, SMALLEST_TILE, NmsgJob, NmsgTraining, NmsgTrainJob
 from .phantom import PHANTOM_KINDS, PhantomJob
@@ -48,13 +63,22 @@ __all__ = [
     "SCHEMA_VERSION",
     "SMALLEST_TILE",
     "SYSTEMS",
+    "WEDGE_PRESETS",
     "CleanDomainJob",
     "ComputeJob",
     "DeviceError",
+    "DualApplication",
+    "DualConvertJob",
+    "DualDenoiseJob",
+    "DualSimulateJob",
+    "DualSimulation",
     "DualTrainJob",
+    "DualWedgeJob",
+    "EvaluateHallucinationJob",
     "EvaluateJob",
     "EvaluatePickingJob",
     "EvaluateRealismJob",
+    "EvaluateWedgeJob",
     "Job",
     "JobError",
     "MlpJob",
@@ -89,9 +113,15 @@ SYSTEMS: Dict[str, Type[Job]] = {
         EvaluateJob,
         EvaluatePickingJob,
         EvaluateRealismJob,
+        EvaluateHallucinationJob,
+        EvaluateWedgeJob,
         PhantomJob,
         CleanDomainJob,
         DualTrainJob,
+        DualDenoiseJob,
+        DualSimulateJob,
+        DualConvertJob,
+        DualWedgeJob,
         TrainingSetJob,
     )
 }

@@ -1,0 +1,248 @@
+"""Carry out the job ``dual denoise``: the denoiser of a trained model on a tomogram and its halves."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import mrc, report
+from ..device import resolve_device
+from ..jobs import DualApplication, DualDenoiseJob, JobError, RunFolder, write_json
+from ..metrics import fsc
+from ..nmsg.inputs import Tomogram, add_halves, open_tomogram
+from ..nmsg.noise_model import HalfDifference, robust_statistics
+from ..nmsg.spectrum import share_from_background, share_from_halves
+from ..progress import Progress
+from ..runs import begin
+from ..tiling import Readable, shape_of
+from .crops import wedge_preserving_symmetries
+from .domains import DomainVolume, check_tomogram, open_volume_for
+from .model import DualModel
+from .translate import (
+    SPECTRUM_EDGE,
+    Difference,
+    apply_network,
+    filter_volume,
+    grey_scale,
+    holding_filter,
+    mirrored_mean,
+    mirrored_spread,
+    network_function,
+    scratch_volume,
+)
+
+#: Below this correlation with the tomogram, in means over 4 x 4 x 4 voxels, a denoised volume shows something else.
+LOWEST_CORRELATION = 0.1
+#: Mirrored copies below which their spread says nothing.
+LEAST_COPIES = 4
+
+
+@dataclass
+class _Item:
+    """One volume to denoise: its role and output, its values as in the file, and its noise if halves tell it."""
+
+    role: str
+    path: str
+    output: str
+    data: np.ndarray
+    difference: HalfDifference | None
+
+
+@dataclass
+class _Setting:
+    """What all volumes of a run share."""
+
+    job: DualDenoiseJob
+    model: DualModel
+    folder: RunFolder
+    device: torch.device
+    progress: Progress
+
+
+def denoise(job: DualDenoiseJob, progress: Progress) -> dict[str, Any]:
+    """Denoise a tomogram; see :class:`cryoden_core.jobs.DualDenoiseJob`.
+
+    Returns
+    -------
+    dict
+        What is also written to ``result.json``.
+
+    Raises
+    ------
+    JobError
+        Before any output exists, when the input or a parameter is wrong.
+    """
+    start = time.monotonic()
+    folder = RunFolder.beside(job.output, job.run_folder)
+    device = resolve_device(job, progress.warn)
+    progress.stage("checking the input")
+    model = DualModel.load(job.model, device)
+    tomogram = open_tomogram(job.input, job.voxel_size, progress.warn)
+    if job.even:
+        add_halves(tomogram, job.even, job.odd, progress.warn)
+    items = _items(job, tomogram)
+    volumes = [open_for(model, job, item.path, "noisy", progress) for item in items]
+    check_tomogram(volumes[0], tilt_range(model), progress.warn)
+    for path in (*(item.output for item in items), job.uncertainty):
+        if path:
+            mrc.check_writable(path)
+    if job.uncertainty and min(job.flips, len(_mirrors(job, model))) < LEAST_COPIES:
+        raise JobError(f"the uncertainty is the spread over mirrored copies: give at least {LEAST_COPIES} flips.")
+    begin(folder, job)
+    setting = _Setting(job, model, folder, device, progress)
+    figures = [_denoise_one(setting, item, volume) for item, volume in zip(items, volumes, strict=True)]
+    progress.stage("writing the report")
+    _write_picture(setting, tomogram, items)
+    result: dict[str, Any] = {
+        **{item.role: item.output for item in items}, **({"uncertainty": job.uncertainty} if job.uncertainty else {}),
+        "model": job.model, "strength": job.strength, "seconds": round(time.monotonic() - start, 1), **figures[0],
+        "voxel_size": tomogram.voxel_size, "trained_on": model.about.get("trained_on", {}),
+        "warnings": progress.warnings,
+    }  # fmt: skip
+    write_json(result, folder.result)
+    return result
+
+
+def tilt_range(model: DualModel) -> tuple[float, float]:
+    """The tilt range of the tomograms that a model was trained on, degrees."""
+    low, high = model.about["tilt_range"]
+    return float(low), float(high)
+
+
+def open_for(model: DualModel, job: DualApplication, path: str, domain: str, progress: Progress) -> DomainVolume:
+    """Open a volume as the model wants it, with a warning when it must be resampled by more than 5 %."""
+    robust = bool(model.about.get("preset", {}).get("robust_scale", True))
+    volume = open_volume_for(
+        model, path, domain=domain, contrast=job.contrast, voxel_size=job.voxel_size, robust=robust, warn=progress.warn
+    )
+    if abs(volume.voxel_size - model.voxel_size) > 0.05 * model.voxel_size:
+        progress.warn(
+            f"{path} has voxels of {volume.voxel_size:.2f} A and the model was trained at {model.voxel_size:.2f} A: "
+            "it is resampled for it, and what it shows beyond the model's resolution is not restored."
+        )
+    return volume
+
+
+def _items(job: DualDenoiseJob, tomogram: Tomogram) -> list[_Item]:
+    items = [_Item("output", job.input, job.output, tomogram.data, tomogram.difference)]
+    if tomogram.halves is not None:
+        # The noise of a half is root 2 times that of their mean.
+        noise = HalfDifference(*tomogram.halves, gain=math.sqrt(2))
+        for role, path, output, data in zip(
+            ("output_even", "output_odd"), (job.even, job.odd), (job.output_even, job.output_odd), tomogram.halves,
+            strict=True,
+        ):  # fmt: skip
+            if output:
+                items.append(_Item(role, path, output, data, noise))
+    return items
+
+
+def _mirrors(job: DualDenoiseJob, model: DualModel) -> list[tuple[int, ...]]:
+    """Axes of the mirrored copies: those that leave the missing wedge where it is."""
+    return [axes for _, axes in wedge_preserving_symmetries(*tilt_range(model))][: job.flips]
+
+
+def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[str, float]:
+    job, progress = setting.job, setting.progress
+    shape, header = shape_of(item.data), (volume.voxel_size, volume.origin, job.output_mode)
+    if job.strength == 0 and not job.uncertainty:
+        with mrc.create_volume(item.output, shape, *header) as target:
+            target[...] = item.data
+        return {}
+    mirrors = _mirrors(job, setting.model)
+    network = network_function(setting.model.denoiser, setting.device)
+    what = "" if item.role == "output" else item.role[len("output") :].replace("_", " the ") + " half"
+    with scratch_volume(setting.folder.path, volume.shape) as denoised:
+        _run(setting, mirrored_mean(network, mirrors), volume, denoised, "denoising" + what)
+        result = volume.resample_back(denoised) if volume.shape != shape else denoised
+        gain, offset, correlation = grey_scale(item.data, result)
+        _check(correlation * volume.scale.sign, item.path, progress)
+        change = Difference(item.data, result, gain, offset)
+        with mrc.create_volume(item.output, shape, *header) as target:
+            figures = _change(setting, item, change, target, what)
+            for slab in mrc.slabs(target):
+                target[slab] = np.asarray(item.data[slab], np.float32) + np.float32(job.strength) * target[slab]
+    if item.role == "output" and job.uncertainty:
+        _write_uncertainty(setting, volume, abs(gain), mirrors)
+    return {"correlation_of_means": correlation, **figures}
+
+
+def _run(setting: _Setting, function: Any, volume: DomainVolume, output: np.ndarray, stage: str) -> None:
+    apply_network(
+        function, volume, output, features=setting.model.architecture.features, multiple=setting.model.multiple,
+        device=setting.device, progress=setting.progress, stage=stage, tile=setting.job.tile,
+    )  # fmt: skip
+
+
+def _check(correlation: float, path: str, progress: Progress) -> None:
+    """``correlation`` is that of bright density in the tomogram with the denoised volume."""
+    if correlation < -LOWEST_CORRELATION:
+        progress.warn(f"the denoised volume has the opposite contrast of {path}: the contrast was given wrongly.")
+    elif correlation < LOWEST_CORRELATION:
+        progress.warn(
+            f"the denoised volume has next to nothing in common with {path}: the model does not suit this tomogram, or "
+            "the contrast was given wrongly."
+        )
+
+
+def _change(
+    setting: _Setting, item: _Item, change: Difference, target: np.ndarray, what: str
+) -> dict[str, float]:  # fmt: skip
+    """Fill ``target`` with what full strength adds to the data."""
+    progress = setting.progress
+    if not setting.job.hold_data:
+        for slab in mrc.slabs(target):
+            target[slab] = change[slab, :, :]
+        return {}
+    progress.stage("measuring the noise" + what)
+    weights = holding_filter(item.data, change, _noise_share(item), tilt_range(setting.model))
+    filter_volume(change, target, weights, setting.device, progress, "holding the data" + what)
+    return {"share_of_change_kept": float(weights.mean())}
+
+
+def _noise_share(item: _Item) -> np.ndarray:
+    """Noise power over power of a tomogram by frequency, from the halves or from its emptiest parts."""
+    mean, sd = robust_statistics(item.data)
+    if item.difference is not None:
+        share = share_from_halves(item.data, item.difference, mean, sd, SPECTRUM_EDGE)
+    else:
+        share = share_from_background(item.data, mean, sd, SPECTRUM_EDGE)
+    return share.rho.clamp(0, 1).numpy()
+
+
+def _write_uncertainty(
+    setting: _Setting, volume: DomainVolume, gain: float, mirrors: list[tuple[int, ...]]
+) -> None:  # fmt: skip
+    """Spread of the denoised volume over the mirrored copies, on the tomogram's grid and grey scale."""
+    job = setting.job
+    network = network_function(setting.model.denoiser, setting.device)
+    with scratch_volume(setting.folder.path, volume.shape) as spread:
+        _run(setting, mirrored_spread(network, mirrors), volume, spread, "measuring the uncertainty")
+        result: Readable = volume.resample_back(spread) if volume.shape != volume.file_shape else spread
+        with mrc.create_volume(job.uncertainty, volume.file_shape, volume.voxel_size, volume.origin) as target:
+            for slab in mrc.slabs(target):
+                target[slab] = np.maximum(gain * np.asarray(result[slab, :, :]), 0)
+
+
+def _write_picture(setting: _Setting, tomogram: Tomogram, items: list[_Item]) -> None:
+    curves = None
+    if tomogram.halves is not None:
+        curves = {"before": _agreement(*tomogram.halves)}
+        halves = [mrc.open_volume(item.output) for item in items if item.role != "output"]
+        if len(halves) == 2:
+            curves["after"] = _agreement(*halves)
+    job = setting.job
+    report.write_report(
+        setting.folder.report, tomogram.data, mrc.open_volume(job.output), tomogram.voxel_size,
+        title=f"DUAL (strength {job.strength:g}): {os.path.basename(job.input)}", halves=curves,
+    )  # fmt: skip
+
+
+def _agreement(even: np.ndarray, odd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return fsc(report.central_block(even), report.central_block(odd))

@@ -1,0 +1,283 @@
+"""Carry out the jobs ``dual simulate`` and ``dual convert``: the simulator on density maps, both styles on tomograms.
+
+t = Gs(v + amplitude * n), with one field of noise n for the whole volume, so that tiles have no seams.  The noise is
+drawn, P Gn(z) with z from N(0, 1), or is that of a given tomogram, Gn(E(t)) (Zeng et al. 2024, equations 1 and 2).
+Halves are t plus and minus half of the difference of Gs(v + amplitude * (n + m)) and Gs(v + amplitude * (n - m)),
+with m another draw: their noise is independent where Gs is linear, and their mean is the tomogram.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import mrc, report
+from ..device import resolve_device
+from ..jobs import DualConvertJob, DualSimulateJob, DualSimulation, JobError, RunFolder, write_json
+from ..nmsg.noise_model import robust_statistics
+from ..phantom.particles import read_star, write_star
+from ..progress import Progress
+from ..runs import begin
+from ..tiling import Readable, Shape, TileFunction, read_tile
+from .denoise import open_for
+from .domains import DomainVolume, Scale, open_volume_for, soft_clip, soft_unclip
+from .model import DualModel
+from .translate import apply_network, network_function, scratch_volume
+
+
+@dataclass
+class _Setting:
+    """What all volumes of a run share; ``scale`` is the grey scale of what is written."""
+
+    job: DualSimulation
+    model: DualModel
+    folder: RunFolder
+    device: torch.device
+    progress: Progress
+    scale: Scale
+
+
+class Noised:
+    """Clean volume plus noise as the simulator wants it, (z, y, x), computed where it is read.
+
+    The clean volume is clipped as in training, the noise is not.
+    """
+
+    def __init__(self, clean: DomainVolume, noise: Readable, amplitude: float) -> None:
+        self.clean, self.noise, self.amplitude, self.shape = clean, noise, amplitude, clean.shape
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        """A region, float32."""
+        noise = np.asarray(self.noise[region], np.float32)
+        return np.asarray(soft_clip(self.clean[region]), np.float32) + np.float32(self.amplitude) * noise
+
+
+class Sum:
+    """``a + factor * b``, computed where it is read."""
+
+    def __init__(self, a: Readable, b: Readable, factor: float) -> None:
+        self.a, self.b, self.factor, self.shape = a, b, factor, tuple(a.shape)
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        """A region, float32."""
+        return np.asarray(self.a[region], np.float32) + np.float32(self.factor) * np.asarray(self.b[region])
+
+
+def simulate(job: DualSimulateJob, progress: Progress) -> dict[str, Any]:
+    """Simulate tomograms of a density map; see :class:`cryoden_core.jobs.DualSimulateJob`.
+
+    Returns
+    -------
+    dict
+        What is also written to ``result.json``: ``outputs`` lists the tomograms, ``halves``, ``labels`` and
+        ``coordinates`` what belongs to each.
+
+    Raises
+    ------
+    JobError
+        Before any output exists, when the input or a parameter is wrong.
+    """
+    start = time.monotonic()
+    setting, clean, source = _prepare(job, progress, "clean")
+    particles = read_star(job.coordinates) if job.coordinates else []
+    if job.labels and tuple(mrc.open_volume(job.labels).shape) != clean.file_shape:
+        raise JobError(f"the labels {job.labels} have another size than {job.input}; give those of this map.")
+    begin(setting.folder, job)
+    written: dict[str, list[Any]] = {"outputs": [], "halves": [], "labels": [], "coordinates": []}
+    for number, output in enumerate(job.outputs()):
+        name = f" {number + 1} of {job.draws}" if job.draws > 1 else ""
+        with _noise_fields(setting, clean.shape, source, number, 1 + job.halves) as noises:
+            halves = _simulate_one(setting, clean, noises, output, name)
+        written["outputs"].append(output)
+        if halves:
+            written["halves"].append(halves)
+        stem = os.path.splitext(output)[0]
+        if job.labels:
+            written["labels"].append(_copy(job.labels, stem + "_labels" + os.path.splitext(job.labels)[1]))
+        if job.coordinates:
+            write_star(particles, stem + "_particles.star", os.path.basename(stem))
+            written["coordinates"].append(stem + "_particles.star")
+    return _finish(setting, {"output": written["outputs"][0], **written}, start)
+
+
+def convert(job: DualConvertJob, progress: Progress) -> dict[str, Any]:
+    """Convert a tomogram to the clean or the noisy style; see :class:`cryoden_core.jobs.DualConvertJob`.
+
+    Returns and raises as :func:`simulate` does.
+    """
+    start = time.monotonic()
+    setting, volume, source = _prepare(job, progress, "clean" if job.to == "noisy" else "noisy")
+    begin(setting.folder, job)
+    if job.to == "noisy":
+        with _noise_fields(setting, volume.shape, source, 0, 1) as noises:
+            _simulate_one(setting, volume, noises, job.output, "")
+    else:
+        network = network_function(setting.model.denoiser, setting.device)
+        with scratch_volume(setting.folder.path, volume.shape) as clean:
+            _apply(setting, network, volume, clean, "converting")
+            _write(setting, volume, clean, job.output)
+    return _finish(setting, {"output": job.output, "to": job.to}, start)
+
+
+def _prepare(
+    job: DualSimulation, progress: Progress, domain: str
+) -> tuple[_Setting, DomainVolume, DomainVolume | None]:  # fmt: skip
+    """Everything that can be refused: device, model, input, the tomogram that lends its noise, names to write."""
+    device = resolve_device(job, progress.warn)
+    progress.stage("checking the input")
+    model = DualModel.load(job.model, device)
+    volume = open_for(model, job, job.input, domain, progress)
+    source = None
+    if job.noise_from and domain == "clean":
+        source = open_volume_for(model, job.noise_from, domain="noisy", warn=progress.warn)
+    elif job.noise_from:
+        progress.warn("noise_from has no part in a conversion to the clean style.")
+    for path in [job.output] if not isinstance(job, DualSimulateJob) else job.outputs():
+        mrc.check_writable(path)
+    folder = RunFolder.beside(job.output, job.run_folder)
+    scale = style_of(model, "noisy" if domain == "clean" else "clean")
+    return _Setting(job, model, folder, device, progress, scale), volume, source
+
+
+def style_of(model: DualModel, domain: str) -> Scale:
+    """Grey scale and contrast of a model's domain: the mean over the volumes that it was trained on."""
+    sign = -1 if model.about["contrast"][domain] == "dark" else 1
+    known = model.about.get("statistics", {}).get(domain, [])
+    if not known:
+        return Scale(0.0, 1.0, sign)
+    return Scale(float(np.mean([item["mean"] for item in known])), float(np.mean([item["sd"] for item in known])), sign)
+
+
+@contextlib.contextmanager
+def _noise_fields(
+    setting: _Setting, shape: Shape, source: DomainVolume | None, number: int, count: int
+) -> Iterator[list[np.ndarray]]:
+    """The noise of a draw, ``count`` fields of it, on disk."""
+    # The draws of two seeds have no field in common.
+    seeds = torch.Generator().manual_seed(setting.job.seed * 1_000_003 + number)
+    with contextlib.ExitStack() as stack:
+        fields = []
+        for index in range(count):
+            field = stack.enter_context(scratch_volume(setting.folder.path, shape))
+            if source is None:
+                setting.progress.stage("drawing the noise")
+                field[...] = setting.model.draw_noise(shape, seeds, setting.device).cpu().numpy()
+            else:
+                borrowed = stack.enter_context(scratch_volume(setting.folder.path, source.shape))
+                _extract_noise(setting, source, borrowed)
+                # The first field is the tomogram's own, voxel by voxel; others must not repeat it.
+                moved = number + index > 0
+                shift = [int(torch.randint(n, (), generator=seeds)) if moved else 0 for n in source.shape]
+                _lay_out(borrowed, shift, field)
+            fields.append(field)
+        yield fields
+
+
+def _extract_noise(setting: _Setting, source: DomainVolume, output: np.ndarray) -> None:
+    """Gn(E(t)) of a tomogram: its unstructured noise, voxel by voxel."""
+    model = setting.model
+    network = network_function(lambda batch: model.noise_decoder(model.encoder(batch)), setting.device)
+    if model.architecture.code == "map":
+        _apply(setting, network, source, output, "finding the noise of the tomogram")
+        return
+    # A code of one vector belongs to a crop of the training's size.
+    edge = model.architecture.patch
+    for z in range(0, output.shape[0], edge):
+        for y in range(0, output.shape[1], edge):
+            for x in range(0, output.shape[2], edge):
+                block = network(torch.from_numpy(read_tile(source, (z, y, x), (edge, edge, edge)))).cpu().numpy()
+                target = output[z : z + edge, y : y + edge, x : x + edge]
+                target[...] = block[: target.shape[0], : target.shape[1], : target.shape[2]]
+
+
+def _lay_out(noise: np.ndarray, shift: list[int], field: np.ndarray) -> None:
+    """Fill ``field`` with periodic noise that begins at ``shift``."""
+    _, y, x = (
+        (np.arange(size) + first) % have for size, first, have in zip(field.shape, shift, noise.shape, strict=True)
+    )
+    for z in range(field.shape[0]):
+        field[z] = noise[(z + shift[0]) % noise.shape[0]][np.ix_(y, x)]
+
+
+def _simulate_one(
+    setting: _Setting, clean: DomainVolume, noises: list[np.ndarray], output: str, name: str
+) -> list[str]:  # fmt: skip
+    """Write one tomogram and, with a second field of noise, its halves; returns the names of the halves."""
+    network = network_function(setting.model.simulator, setting.device, clip=False)
+    amplitude = setting.job.noise
+    with scratch_volume(setting.folder.path, clean.shape) as whole:
+        _apply(setting, network, Noised(clean, noises[0], amplitude), whole, "simulating" + name)
+        mean, sd = robust_statistics(whole)
+        for slab in mrc.slabs(whole):
+            whole[slab] = (whole[slab] - mean) / sd
+        _write(setting, clean, whole, output)
+        if len(noises) == 1:
+            return []
+        stem, extension = os.path.splitext(output)
+        halves = [stem + "_even" + extension, stem + "_odd" + extension]
+        with scratch_volume(setting.folder.path, clean.shape) as difference:
+            for sign in (1, -1):
+                with scratch_volume(setting.folder.path, clean.shape) as half:
+                    noised = Noised(clean, Sum(noises[0], noises[1], sign), amplitude)
+                    _apply(setting, network, noised, half, f"simulating the halves{name}")
+                    for slab in mrc.slabs(half):
+                        difference[slab] += sign * half[slab] / (2 * sd)
+            for sign, path in zip((1, -1), halves, strict=True):
+                _write(setting, clean, Sum(whole, difference, sign), path)
+        return halves
+
+
+def _apply(setting: _Setting, function: TileFunction, volume: Readable, output: np.ndarray, stage: str) -> None:
+    model = setting.model
+    apply_network(
+        function, volume, output, features=model.architecture.features, multiple=model.multiple,
+        device=setting.device, progress=setting.progress, stage=stage, tile=setting.job.tile,
+    )  # fmt: skip
+
+
+def _write(setting: _Setting, volume: DomainVolume, values: Readable, path: str) -> None:
+    """Write standardised values on the grid of the input's file and the grey scale of the style."""
+    if volume.shape != volume.file_shape:
+        values = volume.resample_back(values)  # type: ignore[arg-type]
+    mode = setting.job.output_mode
+    with mrc.create_volume(path, volume.file_shape, volume.voxel_size, volume.origin, mode) as target:
+        for slab in mrc.slabs(target):
+            target[slab] = setting.scale.undo(soft_unclip(np.asarray(values[slab, :, :])))
+
+
+def _copy(source: str, target: str) -> str:
+    """A copy, whole or not at all."""
+    partial = f"{target}.part{os.getpid()}"
+    try:
+        with mrc.errors_of_writing(target):
+            shutil.copyfile(source, partial)
+            os.replace(partial, target)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+    return target
+
+
+def _finish(setting: _Setting, written: dict[str, Any], start: float) -> dict[str, Any]:
+    """Report and result of a run."""
+    job, progress = setting.job, setting.progress
+    progress.stage("writing the report")
+    before, after = mrc.open_volume(job.input), mrc.open_volume(written["output"])
+    title = f"{job.system}: {os.path.basename(job.input)}"
+    report.write_report(setting.folder.report, before, after, mrc.read_header(written["output"]).voxel_size,
+                        title=title)  # fmt: skip
+    result = {
+        **written, "model": job.model, "noise": job.noise, "seed": job.seed,
+        "seconds": round(time.monotonic() - start, 1), "trained_on": setting.model.about.get("trained_on", {}),
+        "warnings": progress.warnings,
+    }  # fmt: skip
+    write_json(result, setting.folder.result)
+    return result

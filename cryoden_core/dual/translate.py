@@ -1,0 +1,220 @@
+"""Apply one of DUAL's networks to a volume of any size, and blend the result with the data.
+
+The denoised volume is brought to the grey scale of the tomogram by a straight line.  How strongly it replaces the data
+is a number, the *strength*: y = t + strength * H(d - t), with t the tomogram and d the denoised volume.  H holds the
+data: no measured frequency may change by more than the noise that the tomogram has there.  Its weights are
+min(1, sqrt(noise power / power of d - t)), so that a denoiser which removes just the noise passes unchanged, and one
+that removes or invents more than can be noise is held back; in the missing wedge, where there are no data, H is 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..device import mixed_precision
+from ..fourier import missing_wedge_mask
+from ..mrc import errors_of_writing
+from ..nmsg.spectrum import block_shape, mean_spectrum, smooth_spectrum
+from ..progress import Progress
+from ..tiling import BLEND, Readable, Shape, TileFunction, apply_tiled, choose_tile, shape_of, smallest_tile
+from .domains import soft_clip
+
+#: Context around each tile; the networks reach farther, with next to no weight (see cryoden_core.nmsg.denoiser).
+HALO = 24
+#: Edge of the blocks whose spectra say how much may change; H is then a convolution with a kernel of this edge.
+SPECTRUM_EDGE = 32
+
+
+def network_function(
+    network: Callable[[torch.Tensor], torch.Tensor], device: torch.device, clip: bool = True
+) -> TileFunction:
+    """A network as a function of standardised tiles (z, y, x), which are clipped as in training."""
+
+    @torch.no_grad()
+    def run(data: torch.Tensor) -> torch.Tensor:
+        if clip:
+            data = torch.from_numpy(np.ascontiguousarray(soft_clip(data.cpu().numpy()), np.float32))
+        with mixed_precision(device):
+            batch = data.to(device)[None, None].contiguous(memory_format=torch.channels_last_3d)
+            return network(batch)[0, 0].float()
+
+    return run
+
+
+def apply_network(
+    function: TileFunction,
+    volume: Readable,
+    output: np.ndarray,
+    *,
+    features: int,
+    multiple: int,
+    device: torch.device,
+    progress: Progress,
+    stage: str,
+    tile: int = 0,
+) -> None:
+    """Fill ``output`` (zeros) with ``function`` of ``volume``, tile by tile.
+
+    ``features`` is the network's width at full resolution, by which the tile is chosen; ``tile`` is an edge given.
+    """
+    shape = shape_of(volume)
+    if tile:
+        edge = max(tile, smallest_tile(HALO, BLEND, multiple))
+        edges: Shape = (min(edge, shape[0]), min(edge, shape[1]), min(edge, shape[2]))
+    else:
+        # Four tensors of the first level's width live at once, in the worst case in float32.
+        edges = choose_tile(shape, 4 * 4 * features + 64, device, features, HALO, multiple)
+    apply_tiled(
+        function, volume, output, edges, halo=HALO, multiple=multiple, device=device,
+        on_tiles=lambda count: progress.stage(stage, count), on_tile=progress.advance, warn=progress.warn,
+    )  # fmt: skip
+
+
+# ---- the denoised volume on the data's terms -------------------------------------------------------------------------
+
+
+class Difference:
+    """``gain * denoised + offset - data``, computed where it is read; (z, y, x)."""
+
+    def __init__(self, data: Readable, denoised: Readable, gain: float, offset: float) -> None:
+        self.data, self.denoised, self.gain, self.offset = data, denoised, gain, offset
+        self.shape = tuple(data.shape)
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        """A region, float32."""
+        denoised = np.asarray(self.denoised[region], np.float32)
+        return self.gain * denoised + self.offset - np.asarray(self.data[region], np.float32)
+
+
+def grey_scale(data: Readable, denoised: Readable) -> tuple[float, float, float]:
+    """The straight line that brings a denoised volume to the data's grey scale.
+
+    It is fitted to means over 4 x 4 x 4 voxels of at most 64 slabs, in which there is less noise.
+
+    Returns
+    -------
+    gain, offset, correlation
+        ``gain * denoised + offset`` is on the scale of ``data``; ``correlation`` is that of the means.
+    """
+    depth = shape_of(data)[0]
+    edge = min(4, depth)
+    pairs = []
+    for first in np.unique(np.linspace(0, depth - edge, min(64, max(1, depth // edge))).astype(int)):
+        region = (slice(first, first + edge), slice(None), slice(None))
+        pairs.append([_block_means(np.asarray(volume[region], np.float32)) for volume in (data, denoised)])
+    values, fitted = (np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True))
+    if fitted.std() == 0 or values.std() == 0:
+        return 1.0, float(values.mean() - fitted.mean()), 0.0
+    gain = float(np.cov(values, fitted)[0, 1] / fitted.var(ddof=1))
+    return gain, float(values.mean() - gain * fitted.mean()), float(np.corrcoef(values, fitted)[0, 1])
+
+
+def _block_means(slab: np.ndarray) -> np.ndarray:
+    rows, columns = (edge // 4 * 4 for edge in slab.shape[1:])
+    blocks = slab[:, :rows, :columns].mean(axis=0).reshape(rows // 4, 4, columns // 4, 4)
+    return blocks.mean(axis=(1, 3)).ravel()
+
+
+def holding_filter(
+    data: Readable, change: Readable, noise_share: np.ndarray, tilt_range: tuple[float, float]
+) -> np.ndarray:
+    """H of the module's text: (bz, by, bx // 2 + 1), 0 to 1, on the grid of a block of :data:`SPECTRUM_EDGE`.
+
+    Parameters
+    ----------
+    data, change
+        (z, y, x): the tomogram, and what is to be added to it.
+    noise_share
+        Noise power over power of the tomogram, on the same grid.
+    tilt_range
+        Angles of the first and last view, degrees.
+    """
+    block = block_shape(shape_of(data), SPECTRUM_EDGE)
+    total, changed = (mean_spectrum(volume, block) for volume in (data, change))
+    allowed = smooth_spectrum(total, 1.0).numpy() * noise_share
+    weights = np.sqrt(allowed / np.maximum(smooth_spectrum(changed, 1.0).numpy(), 1e-30))
+    weights = np.minimum(1.0, weights)
+    # A brightness that differs is no noise; the fit has matched the means.
+    weights[0, 0, 0] = 0.0
+    measured = missing_wedge_mask(block, *tilt_range)
+    return np.where(measured, weights, 1.0).astype(np.float32)
+
+
+def filter_function(weights: np.ndarray, device: torch.device) -> TileFunction:
+    """A filter as a function of tiles (z, y, x): the convolution with its kernel, which is half a block in radius."""
+    edges = (weights.shape[0], weights.shape[1], 2 * (weights.shape[2] - 1))
+    kernel = np.fft.fftshift(np.fft.irfftn(weights, s=edges)).astype(np.float32)
+    # The kernel of a block is periodic; its faces are faded out so that nothing wraps.
+    fade = np.ones(edges, np.float32)
+    for axis, edge in enumerate(edges):
+        line = np.cos(np.pi * (np.arange(edge) - edge // 2) / edge) ** 2
+        fade *= line.reshape([-1 if a == axis else 1 for a in range(3)]).astype(np.float32)
+    kernel = kernel * fade
+
+    half = [edge // 2 for edge in edges]
+    margins = [margin for margin in reversed(half) for _ in range(2)]
+
+    def run(data: torch.Tensor) -> torch.Tensor:
+        mirrored = functional.pad(data[None, None], margins, mode="reflect")[0, 0]
+        spread = np.zeros(tuple(mirrored.shape), np.float32)
+        spread[tuple(slice(0, edge) for edge in edges)] = kernel
+        response = torch.fft.rfftn(torch.from_numpy(np.roll(spread, [-h for h in half], axis=(0, 1, 2))).to(device))
+        result = torch.fft.irfftn(torch.fft.rfftn(mirrored) * response, s=tuple(mirrored.shape))
+        return result[tuple(slice(h, h + size) for h, size in zip(half, data.shape, strict=True))]
+
+    return run
+
+
+def filter_volume(
+    volume: Readable, output: np.ndarray, weights: np.ndarray, device: torch.device, progress: Progress, stage: str
+) -> None:
+    """Fill ``output`` (zeros) with a volume under the filter of :func:`holding_filter`."""
+    halo = max(weights.shape[0], weights.shape[1], 2 * (weights.shape[2] - 1)) // 2
+    # Tile, response, product and result: complex numbers of a padded tile.
+    edges = choose_tile(shape_of(volume), 64, device, 8, halo, 1)
+    apply_tiled(
+        filter_function(weights, device), volume, output, edges, halo=halo, device=device,
+        on_tiles=lambda count: progress.stage(stage, count), on_tile=progress.advance, warn=progress.warn,
+    )  # fmt: skip
+
+
+# ---- mirrored copies -------------------------------------------------------------------------------------------------
+
+Mirrors = Sequence[tuple[int, ...]]
+
+
+def mirrored_mean(function: TileFunction, mirrors: Mirrors) -> TileFunction:
+    """Mean of a function's results on mirrored copies of a tile, each mirrored back; ``mirrors`` lists axes."""
+
+    def run(data: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(data)
+        for axes in mirrors:
+            total += function(data.flip(axes)).flip(axes)
+        return total / len(mirrors)
+
+    return run
+
+
+def mirrored_spread(function: TileFunction, mirrors: Mirrors) -> TileFunction:
+    """Standard deviation, voxel by voxel, of a function's results on mirrored copies of a tile."""
+
+    def run(data: torch.Tensor) -> torch.Tensor:
+        return torch.stack([function(data.flip(axes)).flip(axes) for axes in mirrors]).std(dim=0)
+
+    return run
+
+
+@contextlib.contextmanager
+def scratch_volume(folder: str, shape: Shape) -> Iterator[np.ndarray]:
+    """A float32 volume of zeros (z, y, x) on disk, in a file of ``folder`` that is gone when the block ends."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="scratch", suffix=".tmp") as stream:
+        with errors_of_writing(stream.name):
+            stream.truncate(4 * math.prod(shape))
+        yield np.memmap(stream.name, np.float32, "r+", shape=shape)

@@ -1,0 +1,207 @@
+"""The jobs that apply DUAL: denoise, simulate, convert between styles, and fill the missing wedge."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar, List, Optional, Sequence
+
+from .contract import ComputeJob, JobError, parameter, voxel_size_parameter
+from .files import RunFolder
+
+CONTRASTS = ("", "dark", "bright", "auto")
+WEDGE_MODES = ("consistent", "cycle")
+WEDGE_PRESETS = ("fast", "default")
+OUTPUT_MODES = ("float32", "float16", "int8")
+#: Mirrored copies that are averaged: those of all axes keep a symmetric missing wedge.
+FLIPS = 8
+
+
+def contrast_parameter() -> str:
+    """The parameter ``contrast`` of the jobs that apply a model."""
+    return parameter(
+        "",
+        "density in the input: dark, bright or auto to guess it; empty takes what the model was trained on",
+        choices=CONTRASTS,
+    )
+
+
+def refuse_clashes(inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Refuse an output that is also an input or is named twice; empty names do not count.
+
+    Raises
+    ------
+    JobError
+        With the name.
+    """
+    written = [os.path.abspath(path) for path in outputs if path]
+    read = {os.path.abspath(path) for path in inputs if path}
+    for path in written:
+        if path in read:
+            raise JobError("the output %s is also an input; choose another name." % path)
+        if written.count(path) > 1:
+            raise JobError("two outputs have the name %s; choose different ones." % path)
+
+
+@dataclass
+class DualApplication(ComputeJob):
+    """What the jobs that apply a trained DUAL model share."""
+
+    contrast: str = contrast_parameter()
+    voxel_size: float = voxel_size_parameter()
+    tile: int = parameter(
+        0, "edge of the tiles; 0 chooses it from free memory", unit="voxels", minimum=0, maximum=2048, expert=True
+    )
+    output_mode: str = parameter("float32", "number format of the output", choices=OUTPUT_MODES, expert=True)
+
+    input: str = ""
+    model: str = ""
+    output: str = ""
+
+    def folder(self) -> Optional[RunFolder]:
+        return RunFolder.beside(self.output, self.run_folder)
+
+
+@dataclass
+class DualDenoiseJob(DualApplication):
+    """Denoise a tomogram with a trained DUAL model, as strongly as you want."""
+
+    system: ClassVar[str] = "dual denoise"
+    carried_out_by: ClassVar[str] = "dual.denoise:denoise"
+
+    input: str = parameter("", "tomogram to denoise (MRC)", required=True, positional=True)
+    model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
+    output: str = parameter("", "denoised tomogram to write (MRC)", required=True, alias="-o")
+    strength: float = parameter(
+        1.0, "how strongly to denoise: 0 returns the input, 1 is the full effect", minimum=0.0, maximum=1.0
+    )
+    hold_data: bool = parameter(
+        True, "let no measured frequency depart from the data by more than the noise that was measured there"
+    )
+    flips: int = parameter(1, "mirrored copies to average; up to 8", minimum=1, maximum=FLIPS)
+    uncertainty: str = parameter(
+        "", "where to write the spread over the mirrored copies (MRC, at least 4 copies); empty does not write it"
+    )
+    even: str = parameter("", "tomogram of the even half; with --odd the noise is measured from their difference")
+    odd: str = parameter("", "tomogram of the odd half")
+    output_even: str = parameter("", "where to write the denoised even half; empty does not write it")
+    output_odd: str = parameter("", "where to write the denoised odd half; empty does not write it")
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        if bool(self.even) != bool(self.odd):
+            raise JobError("give both halves or none: 'even' is %r, 'odd' is %r." % (self.even, self.odd))
+        if (self.output_even or self.output_odd) and not self.even:
+            raise JobError("denoised halves can only be written when 'even' and 'odd' are given.")
+        refuse_clashes(
+            (self.input, self.even, self.odd, self.model),
+            (self.output, self.output_even, self.output_odd, self.uncertainty),
+        )
+
+
+@dataclass
+class DualSimulation(DualApplication):
+    """What the jobs that make noisy tomograms share."""
+
+    noise: float = parameter(
+        1.0, "amplitude of the noise: 0 none, 1 as in the tomograms trained on", minimum=0.0, maximum=10.0
+    )
+    noise_from: str = parameter(
+        "", "tomogram (MRC) whose own noise is taken, found by the encoder; empty draws new noise"
+    )
+
+
+@dataclass
+class DualSimulateJob(DualSimulation):
+    """Simulate tomograms of a density map, noisy like those that a DUAL model was trained on."""
+
+    system: ClassVar[str] = "dual simulate"
+    carried_out_by: ClassVar[str] = "dual.simulate:simulate"
+
+    input: str = parameter("", "density map to simulate a tomogram of (MRC)", required=True, positional=True)
+    model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
+    output: str = parameter(
+        "", "tomogram to write (MRC); with several draws _1, _2 ... is added to its name", required=True, alias="-o"
+    )
+    draws: int = parameter(1, "tomograms to draw, each with other noise", minimum=1, maximum=10**4)
+    halves: bool = parameter(False, "write the even and odd halves too (_even, _odd)")
+    labels: str = parameter("", "labels of the map (MRC), to be copied beside each tomogram (_labels)")
+    coordinates: str = parameter("", "particles of the map (STAR), to be written beside each tomogram")
+
+    def outputs(self) -> List[str]:
+        """The tomograms that are written, in order."""
+        if self.draws == 1:
+            return [self.output]
+        stem, extension = os.path.splitext(self.output)
+        return ["%s_%d%s" % (stem, number + 1, extension) for number in range(self.draws)]
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        refuse_clashes((self.input, self.model, self.noise_from, self.labels, self.coordinates), self.outputs())
+
+
+@dataclass
+class DualConvertJob(DualSimulation):
+    """Convert a tomogram to the style of one of the two sets of volumes that a DUAL model was trained on."""
+
+    system: ClassVar[str] = "dual convert"
+    carried_out_by: ClassVar[str] = "dual.simulate:convert"
+
+    input: str = parameter("", "tomogram to convert (MRC)", required=True, positional=True)
+    model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
+    output: str = parameter("", "converted tomogram to write (MRC)", required=True, alias="-o")
+    to: str = parameter("clean", "the style wanted: of the clean or of the noisy set", choices=("clean", "noisy"))
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        refuse_clashes((self.input, self.model, self.noise_from), (self.output,))
+
+
+@dataclass
+class DualWedgeJob(ComputeJob):
+    """Fill the missing wedge of a tomogram without touching what was measured."""
+
+    system: ClassVar[str] = "dual wedge"
+    carried_out_by: ClassVar[str] = "dual.compensate:compensate"
+
+    input: str = parameter("", "tomogram to fill (MRC)", required=True, positional=True)
+    output: str = parameter("", "filled tomogram to write (MRC)", required=True, alias="-o")
+    tilt_min: float = parameter(-60.0, "angle of the first view", unit="degrees", minimum=-90.0, maximum=90.0)
+    tilt_max: float = parameter(60.0, "angle of the last view", unit="degrees", minimum=-90.0, maximum=90.0)
+    model: str = parameter("", "apply this model (.safetensors) instead of training on the tomogram")
+    train_with: List[str] = parameter([], "more tomograms of the same kind and tilt range to train on (MRC)")
+    mode: str = parameter(
+        "consistent",
+        "consistent (learns from measured data cut away on purpose) or cycle (translation to exchanged axes, as "
+        "published)",
+        choices=WEDGE_MODES,
+    )
+    preset: str = parameter("default", "fast for a first look, or default", choices=WEDGE_PRESETS)
+    steps: int = parameter(0, "training steps; 0 takes the preset's number", minimum=0, maximum=10**7)
+    adversary: float = parameter(
+        -1.0,
+        "weight of the critic; -1 takes the mode's: 0 in consistent, 1 in cycle",
+        minimum=-1.0,
+        maximum=100.0,
+        expert=True,
+    )
+    save_model: str = parameter("", "where to write the trained model; empty keeps it in the run folder")
+    voxel_size: float = voxel_size_parameter()
+    output_mode: str = parameter("float32", "number format of the output", choices=OUTPUT_MODES, expert=True)
+
+    def folder(self) -> Optional[RunFolder]:
+        return RunFolder.beside(self.output, self.run_folder)
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        span = self.tilt_max - self.tilt_min
+        if span <= 0:
+            raise JobError(
+                "the tilt range %g to %g degrees is empty; give the smaller angle first."
+                % (self.tilt_min, self.tilt_max)
+            )
+        if span < 60:
+            raise JobError("a tilt range of %g degrees measures too little to learn the rest from." % span)
+        if span > 175:
+            raise JobError("a tilt range of %g degrees leaves no wedge to fill." % span)
+        refuse_clashes((self.input, self.model, *self.train_with), (self.output, self.save_model))

@@ -76,6 +76,15 @@ class NmsgJob(NmsgTraining):
     strength: float = parameter(
         1.0, "share of the denoised volume in the output; the rest is the input", minimum=0.0, maximum=1.0
     )
+    keep_wedge: bool = parameter(
+        False, "leave nothing in the missing wedge that the tomogram does not hold; needs the tilt range"
+    )
+    tilt_min: float = parameter(
+        0.0, "angle of the first view, for keep_wedge", unit="degrees", minimum=-90.0, maximum=90.0
+    )
+    tilt_max: float = parameter(
+        0.0, "angle of the last view, for keep_wedge", unit="degrees", minimum=-90.0, maximum=90.0
+    )
     output_mode: str = parameter(
         "float32", "number format of the output", choices=("float32", "float16", "int8"), expert=True
     )
@@ -86,6 +95,11 @@ class NmsgJob(NmsgTraining):
             raise JobError("give both halves or none: 'even' is %r, 'odd' is %r." % (self.even, self.odd))
         if (self.output_even or self.output_odd) and not self.even:
             raise JobError("denoised halves can only be written when 'even' and 'odd' are given.")
+        if self.keep_wedge and self.tilt_min >= self.tilt_max:
+            raise JobError(
+                "to keep the missing wedge give the tilt range: 'tilt_min' is %g and 'tilt_max' is %g degrees."
+                % (self.tilt_min, self.tilt_max)
+            )
         outputs = [os.path.abspath(p) for p in (self.output, self.output_even, self.output_odd) if p]
         inputs = [os.path.abspath(p) for p in (self.input, self.even, self.odd, self.mask) if p]
         for path in outputs:
@@ -106,6 +120,9 @@ class NmsgTrainJob(NmsgTraining):
     output: str = parameter("", "model to write (.safetensors)", required=True, alias="-o")
     evens: List[str] = parameter([], "even halves, in the order of the tomograms")
     odds: List[str] = parameter([], "odd halves, in the order of the tomograms")
+    masks: List[str] = parameter(
+        [], "masks of the specimen, 1 inside (MRC), in the order of the tomograms; training crops are taken there"
+    )
 
     def _validate_together(self) -> None:
         super()._validate_together()
@@ -113,4 +130,9 @@ class NmsgTrainJob(NmsgTraining):
             raise JobError(
                 "give one even and one odd half for each tomogram, or none: %d tomograms, %d even, %d odd."
                 % (len(self.inputs), len(self.evens), len(self.odds))
+            )
+        if len(self.masks) not in (0, len(self.inputs)):
+            raise JobError(
+                "give one mask for each tomogram, or none: %d tomograms, %d masks."
+                % (len(self.inputs), len(self.masks))
             )

@@ -27,6 +27,7 @@ from .inputs import Tomogram, add_halves, add_mask, open_tomogram
 from .noise_fit import fit_noise
 from .noise_model import robust_statistics
 from .presets import PRESETS, Preset
+from .wedge import keep_wedge
 
 WEDGE_NOTICE = "The missing wedge is not restored: NMSG removes noise, it adds no unmeasured direction."
 
@@ -64,9 +65,9 @@ def denoise(job: NmsgJob, progress: Progress) -> dict[str, Any]:
     else:
         network, about, noise = _train(job, [tomogram], folder, device, progress)
         _save(network, about, job.save_model or folder.model)
-    written = _apply(job, tomogram, network, about, device, progress)
+    written, wedge = _apply(job, tomogram, network, about, device, progress)
     progress.stage("writing the report")
-    result = _result(job, tomogram, written, about, noise, start, progress)
+    result = _result(job, tomogram, written, about, {**noise, **wedge}, start, progress)
     _write_picture(folder, job, tomogram, written)
     write_json(result, folder.result)
     return result
@@ -81,6 +82,9 @@ def train(job: NmsgTrainJob, progress: Progress) -> dict[str, Any]:
     tomograms = [open_tomogram(path, job.voxel_size, progress.warn) for path in job.inputs]
     for tomogram, even, odd in zip(tomograms, job.evens, job.odds, strict=False):
         add_halves(tomogram, even, odd, progress.warn)
+    for tomogram, mask in zip(tomograms, job.masks, strict=False):
+        if mask:
+            add_mask(tomogram, mask)
     mrc.check_writable(job.output)
     _begin(folder, job)
     network, about, noise = _train(job, tomograms, folder, device, progress)
@@ -163,7 +167,7 @@ def _train(
 def _fingerprint(job: NmsgTraining, tomograms: list[Tomogram]) -> str:
     """What must not change between a run and its continuation."""
     ignored = ("resume", "device", "cpu_fallback", "threads", "run_folder", "output", "output_even", "output_odd",
-               "output_mode", "strength", "save_model")  # fmt: skip
+               "output_mode", "strength", "save_model", "keep_wedge", "tilt_min", "tilt_max")  # fmt: skip
     asked = {name: value for name, value in dataclasses.asdict(job).items() if name not in ignored}
     sizes = [(t.data.shape, round(t.mean, 6), round(t.sd, 6)) for t in tomograms]
     # The preset's numbers may differ in another version of the program.
@@ -202,8 +206,8 @@ def _load_network(
 
 def _apply(
     job: NmsgJob, tomogram: Tomogram, network: Any, about: dict[str, Any], device: torch.device, progress: Progress
-) -> dict[str, str]:
-    """Write the denoised volumes; returns the role and path of each."""
+) -> tuple[dict[str, str], dict[str, float]]:
+    """Write the denoised volumes; returns the role and path of each, and what was taken out of the wedge."""
     # Role, output, input, mean and standard deviation of what the network will see.
     todo = [("output", job.output, tomogram.data, tomogram.mean, tomogram.sd)]
     if tomogram.halves is not None and tomogram.difference is not None:
@@ -213,6 +217,7 @@ def _apply(
         ):
             if path:
                 todo.append((role, path, half, robust_statistics(half)[0], tomogram.sd / tomogram.difference.gain))
+    taken: dict[str, float] = {}
     run = paper.denoise_volume if about.get("recipe") == "paper" else denoise_volume
     flips = about["preset"].get("flips", 1)
     for role, path, data, mean, sd in todo:
@@ -226,7 +231,10 @@ def _apply(
                 network, data, target, mean, sd, device=device, flips=flips, strength=job.strength, tile=job.tile,
                 warn=progress.warn, on_tiles=begin, on_tile=progress.advance,
             )  # fmt: skip
-    return {role: path for role, path, *_ in todo}
+            if job.keep_wedge:
+                share = keep_wedge(target, data, job.tilt_min, job.tilt_max, begin, progress.advance)
+                taken.setdefault("removed_from_wedge", share)
+    return {role: path for role, path, *_ in todo}, taken
 
 
 def _result(

@@ -16,6 +16,7 @@ import torch
 
 from cryoden_core import mrc
 from cryoden_core.api import nmsg, nmsg_train, run
+from cryoden_core.fourier import missing_wedge_mask
 from cryoden_core.jobs import EXIT_INTERRUPTED, EXIT_OK, JobError, NmsgJob, RunFolder, read_job
 from cryoden_core.models import load_model, save_model
 from cryoden_core.nmsg import denoise
@@ -152,6 +153,36 @@ def test_crops_are_taken_inside_the_mask(tomogram, tmp_path):
     write(Path(path), np.zeros(SHAPE))
     with pytest.raises(JobError, match="is empty"):
         nmsg(tomogram, str(tmp_path / "a.mrc"), mask=path, **QUICK)
+
+
+def test_a_model_is_trained_inside_the_masks_of_its_tomograms(tomogram, tmp_path):
+    other = write(tmp_path / "u.mrc", 3 + 0.1 * coloured((20, 40, 56), seed=3))
+    masks = [np.zeros(SHAPE), np.zeros((20, 40, 56))]
+    masks[0][:, :, :8] = masks[1][:, :, :8] = 1
+    paths = [write(tmp_path / f"mask{index}.mrc", mask) for index, mask in enumerate(masks)]
+    models = [str(tmp_path / name) for name in ("a.safetensors", "b.safetensors")]
+    nmsg_train([tomogram, other], models[0], masks=paths, **QUICK)
+    nmsg_train([tomogram, other], models[1], masks=["", ""], **QUICK)
+    first, second = (load_model(path, "nmsg")[0] for path in models)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(JobError, match="2 tomograms, 1 masks"):
+        nmsg_train([tomogram, other], models[0], masks=paths[:1], **QUICK)
+    with pytest.raises(JobError, match=r"mask1.mrc is 56 x 40 x 20 voxels but .*t.mrc is"):
+        nmsg_train([tomogram, other], models[0], masks=paths[::-1], **QUICK)
+
+
+def test_the_wedge_of_the_output_can_be_kept(tomogram, tmp_path):
+    free, kept = str(tmp_path / "d.mrc"), str(tmp_path / "k.mrc")
+    nmsg(tomogram, free, **QUICK)
+    result = nmsg(tomogram, kept, keep_wedge=True, tilt_min=-60, tilt_max=60, **QUICK)
+    measured = missing_wedge_mask(SHAPE, -60, 60)
+    measured[:, :, -1] = True
+    before, after = (np.fft.rfftn(mrc.read_volume(path)) for path in (free, kept))
+    np.testing.assert_allclose(after[measured], before[measured], rtol=1e-3, atol=1e-3 * np.abs(before[1:, 1:]).max())
+    assert (np.abs(after[~measured]) ** 2).sum() < 0.9 * (np.abs(before[~measured]) ** 2).sum()
+    assert 0 < result["removed_from_wedge"] < 1
+    with pytest.raises(JobError, match="'tilt_min' is 0 and 'tilt_max' is 0 degrees"):
+        nmsg(tomogram, kept, keep_wedge=True, **QUICK)
 
 
 def test_a_job_refused_leaves_the_older_output_alone(tomogram, tmp_path):

@@ -55,6 +55,7 @@ def wbp(job: WbpJob, progress: Progress) -> dict[str, Any]:
 
 def sirt(job: SirtJob, progress: Progress) -> dict[str, Any]:
     """Reconstruct by SIRT; see :class:`cryoden_core.jobs.SirtJob`.  Returns and raises as :func:`wbp` does."""
+    zero = job.background == "zero" or (job.background == "auto" and job.non_negative)
 
     def method(series: AlignedSeries, target: np.ndarray, device: torch.device, advance: Report) -> np.ndarray:
         residuals = np.zeros(series.views)
@@ -62,7 +63,7 @@ def sirt(job: SirtJob, progress: Progress) -> dict[str, Any]:
             series.projections, series.tilt_angles_degrees, series.thickness, job.iterations, job.non_negative,
             series.width, job.relaxation, None, True, series.angle_offset_degrees, series.tilt_axis_shift,
             series.x_shift, series.z_shift, device, target, advance, series.weights,
-            series.levels if job.background == "median" else None, residuals,
+            None if zero else series.levels, residuals,
         )  # fmt: skip
         return residuals
 

@@ -16,7 +16,23 @@ STARTS = ("auto", "sirt", "wbp", "none")
 LOSSES = ("auto", "l2", "l1", "charbonnier", "huber")
 BEADS = ("mask", "keep")
 HALVES = ("none", "stacks", "views")
-BACKGROUNDS = ("median", "zero")
+BACKGROUNDS = ("auto", "median", "zero")
+
+
+def _background_parameter() -> str:
+    """The parameter ``background`` of the methods that compare projections of the tomogram with the images."""
+    return parameter(
+        "auto",
+        "grey value of each image that counts as empty: its median, as in ice, or zero, as in simulated projections; "
+        "auto is zero with non_negative, else the median",
+        choices=BACKGROUNDS,
+        expert=True,
+    )
+
+
+def _non_negative_parameter() -> bool:
+    """The parameter ``non_negative`` of the same methods."""
+    return parameter(False, "no density below zero; only right without a transfer function and with bright protein")
 
 
 @dataclass
@@ -145,14 +161,8 @@ class SirtJob(ReconstructionJob):
 
     iterations: int = parameter(20, "iterations; more are sharper and noisier", minimum=1, maximum=10000)
     relaxation: float = parameter(1.0, "length of a step", minimum=0.01, maximum=1.99, expert=True)
-    background: str = parameter(
-        "median",
-        "grey value of each image that counts as empty: its median, as in ice, or zero, as in simulated projections",
-        choices=BACKGROUNDS,
-    )
-    non_negative: bool = parameter(
-        False, "no density below zero; only right without a transfer function and with bright protein"
-    )
+    background: str = _background_parameter()
+    non_negative: bool = _non_negative_parameter()
 
 
 @dataclass
@@ -182,19 +192,24 @@ class MlpJob(ReconstructionJob):
         0, "times that the whole volume is visited at most; 0 takes the preset's number", minimum=0, maximum=10**5
     )
     held_out: bool = parameter(
-        True, "find out with views that are held out how many passes are best, before fitting to all views"
+        True,
+        "find out with views that are held out how many passes and how strong penalties are best, before fitting to "
+        "all views",
     )
     crowther_weight: float = parameter(
         -1.0, "weight of the penalty in the missing wedge beyond the Crowther frequency; -1 takes the preset's, "
         "0.05 is light, 0.2 strong", minimum=-1.0, maximum=100.0,
     )  # fmt: skip
+    sparsity: float = parameter(
+        -1.0, "weight of the magnitude of the density: what is solvent stays at its level; -1 takes the preset's",
+        minimum=-1.0, maximum=100.0,
+    )  # fmt: skip
     total_variation: float = parameter(
         -1.0, "weight of the total variation, which smooths; -1 takes the preset's", minimum=-1.0, maximum=100.0,
         expert=True,
     )  # fmt: skip
-    non_negative: bool = parameter(
-        False, "no density below zero; only right without a transfer function and with bright protein"
-    )
+    non_negative: bool = _non_negative_parameter()
+    background: str = _background_parameter()
     beads: str = parameter("mask", "mask leaves gold beads out of the fit, keep uses every pixel", choices=BEADS)
     fit_views: bool = parameter(True, "fit an offset and a gain for each view", expert=True)
     ensemble: int = parameter(

@@ -30,8 +30,8 @@ THRESHOLD = 6.0
 TAILS = (0.05, 0.95)
 #: Diameter to which beads are binned, and side of the square over which the median is taken, at twice that bin; pixels.
 BINNED_DIAMETER, MEDIAN_SIDE = 6, 15
-#: Share of the noise in the spread of the flattened pixels below which a view counts as one without noise.  With noise it
-#: is 0.5 to 1, a little less after interpolation, and 0 to 0.03 in projections of phantoms.
+#: Share of the noise in the spread of the flattened pixels below which a view counts as one without noise.  With noise
+#: it is 0.5 to 1, a little less after interpolation, and 0 to 0.04 in projections of phantoms.
 LEAST_NOISE = 0.05
 #: Groups of fewer pixels are noise.
 SMALLEST_GROUP = 4
@@ -73,8 +73,8 @@ def find_beads(
     if fraction.mean() > LARGEST_FRACTION:
         if warn is not None:
             warn(
-                f"{100 * fraction.mean():.0f} % of the pixels look like gold beads, more than beads can cover; none are "
-                "masked."
+                f"{100 * fraction.mean():.0f} % of the pixels look like gold beads, more than beads can cover; none "
+                "are masked."
             )
         mask[:] = False
         fraction[:] = 0

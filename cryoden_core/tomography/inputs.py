@@ -179,8 +179,8 @@ def open_series(job: ReconstructionJob, folder: RunFolder, progress: Progress) -
     likeness = likeness_of_neighbours(projections, aligned.tilt_angles_degrees)
     if likeness is not None and likeness < SUSPECT:
         progress.warn(
-            f"views of {job.input} that are neighbours by {job.tilt_angles} look unlike each other: the angles may be in "
-            "another order than the images, or the images not aligned."
+            f"views of {job.input} that are neighbours by {job.tilt_angles} look unlike each other: the angles may be "
+            "in another order than the images, or the images not aligned."
         )
     return aligned
 

@@ -140,7 +140,10 @@ def read_star(path: str | Path) -> list[Particle]:
     from emtable import Table
 
     try:
-        return [_particle(row) for row in Table(fileName=str(path), tableName="particles")]
+        # All values as text: a class called 4e10 in the first row would make numbers of all classes.
+        table = Table()
+        table.read(str(path), "particles", guessType=False)
+        return [_particle(row) for row in table]
     except (OSError, AttributeError, ValueError, TypeError) as error:
         raise JobError(f"cannot read particles from {path}: {error}.") from error
 

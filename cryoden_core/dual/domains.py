@@ -264,23 +264,24 @@ def mask_padding(volume: DomainVolume, warn: Warn) -> None:
         return
     padded = np.asarray(file) == common
     # Single voxels that happen to have the value are not padding.
-    padded = ndimage.binary_opening(padded, iterations=1)
+    padded = ndimage.binary_dilation(ndimage.binary_erosion(padded, border_value=1)) & padded
     share = float(padded.mean())
     if share < PADDING_SHARE:
         return
     warn(f"{100 * share:.0f} % of {volume.path} is padding with the value {common:g}; no crops are taken there.")
     inside = ~_nearest(padded, volume.shape)
     volume.inside = inside if volume.inside is None else inside & volume.inside
-    kept = file[~padded]
-    if kept.size and kept.std() > 0:
-        mean, sd = robust_statistics(np.asarray(kept, np.float32).reshape(-1, 1, 1))
+    kept = np.asarray(file[~padded], np.float32)
+    edge = int(kept.size ** (1 / 3))
+    if edge and kept.std() > 0:
+        mean, sd = robust_statistics(kept[: edge**3].reshape(edge, edge, edge))
         volume.scale = Scale(mean, sd, volume.scale.sign)
 
 
 def check_tomogram(volume: DomainVolume, tilt_range: tuple[float, float], warn: Warn) -> None:
     """Warn about a tomogram that was filtered, or whose missing wedge does not lie about z in the (x, z) plane."""
     block = central_block(mrc.open_volume(volume.path))
-    frequency, power = radial_power_spectrum(block, edge_taper=0.1)
+    frequency, power = radial_power_spectrum(block, edge_taper=0.5)
     middle, high = power[(frequency > 0.15) & (frequency < 0.3)].mean(), power[frequency > 0.4].mean()
     if high < 1e-4 * middle:
         warn(f"{volume.path} has no power at high frequencies: it was filtered or denoised.")

@@ -52,6 +52,10 @@ class PickingSettings:
     dark: bool = False
 
 
+#: The settings of the DUAL paper.
+PUBLISHED = PickingSettings()
+
+
 @dataclass(frozen=True, eq=False)
 class Picks:
     """Picked positions (n, 3) as z, y, x in voxels, and their scores (n,), the highest first."""
@@ -126,7 +130,7 @@ def difference_of_gaussians(volume: np.ndarray, sigma: float, ratio: float = 1.1
     return inner - ndimage.gaussian_filter(values, ratio * sigma)
 
 
-def pick(volume: np.ndarray, voxel_size: float, settings: PickingSettings = PickingSettings()) -> Picks:
+def pick(volume: np.ndarray, voxel_size: float, settings: PickingSettings = PUBLISHED) -> Picks:
     """Every local maximum of the difference of Gaussians that keeps its distance from higher ones.
 
     Parameters

@@ -66,6 +66,27 @@ class EvaluateJob(EvaluationJob):
         super()._validate_together()
 
 
+def contrast_of_particles() -> str:
+    """The parameter ``contrast`` of the jobs that pick."""
+    return parameter("dark", "how particles look in the tomogram", choices=("dark", "bright"))
+
+
+def sigma_parameter() -> float:
+    """The parameter ``sigma`` of the jobs that pick."""
+    help = "width of the inner Gaussian; the radius of a particle over 1.73"
+    return parameter(80.0, help, unit="angstrom", minimum=1.0, maximum=2000.0)
+
+
+def ratio_parameter() -> float:
+    """The parameter ``ratio`` of the jobs that pick."""
+    return parameter(1.1, "width of the outer Gaussian over that of the inner", minimum=1.01, maximum=4.0)
+
+
+def exclusion_parameter() -> float:
+    """The parameter ``exclusion`` of the jobs that pick."""
+    return parameter(240.0, "smallest distance between two picks", unit="angstrom", minimum=0.0, maximum=5000.0)
+
+
 @dataclass
 class EvaluatePickingJob(EvaluationJob):
     """Pick particles by difference of Gaussians and compare the picks with where the particles are."""
@@ -78,15 +99,10 @@ class EvaluatePickingJob(EvaluationJob):
         [], "true positions (STAR, rlnCoordinateX, Y, Z in voxels), one file for each tomogram"
     )
     picks: str = parameter("", "folder for the picks, one STAR file for each tomogram")
-    contrast: str = parameter("dark", "how particles look in the tomogram", choices=("dark", "bright"))
-    sigma: float = parameter(
-        80.0, "width of the inner Gaussian; the radius of a particle over 1.73", unit="angstrom",
-        minimum=1.0, maximum=2000.0,
-    )  # fmt: skip
-    ratio: float = parameter(1.1, "width of the outer Gaussian over that of the inner", minimum=1.01, maximum=4.0)
-    exclusion: float = parameter(
-        240.0, "smallest distance between two picks", unit="angstrom", minimum=0.0, maximum=5000.0
-    )
+    contrast: str = contrast_of_particles()
+    sigma: float = sigma_parameter()
+    ratio: float = ratio_parameter()
+    exclusion: float = exclusion_parameter()
     count: int = parameter(
         500, "picks to keep in each tomogram; 0 keeps as many as there are true positions", minimum=0, maximum=10**6
     )
@@ -167,4 +183,90 @@ class EvaluateRealismJob(EvaluationJob):
                 )
         if len(self.draws) == 1:
             raise JobError("one draw cannot be compared with another; give two or more, or none.")
+        super()._validate_together()
+
+
+def job_file_parameter(what: str) -> str:
+    """The parameter ``job``: a job file of the method that is judged."""
+    help = "job file of the method, as in its run folder (job.json), with which %s; that run's model is applied"
+    return parameter("", help % what)
+
+
+@dataclass
+class EvaluateHallucinationJob(EvaluationJob):
+    """Count the particles that a denoiser makes of volumes that hold none."""
+
+    system: ClassVar[str] = "evaluate hallucination"
+    carried_out_by: ClassVar[str] = "evaluation.hallucination:evaluate"
+
+    tomogram: str = parameter("", "tomogram to make structureless volumes from (MRC)", required=True, positional=True)
+    controls: str = parameter("", "folder to write those volumes to, and what 'job' makes of them")
+    job: str = job_file_parameter("the tomogram and they are denoised")
+    denoised: str = parameter("", "the tomogram, denoised (MRC)")
+    denoised_randomised: str = parameter("", "the volume with randomised phases, denoised (MRC)")
+    denoised_shuffled: str = parameter("", "the volume with shuffled voxels, denoised (MRC)")
+    empty: str = parameter("", "a tomogram of a region without specimen (MRC)")
+    denoised_empty: str = parameter("", "the same, denoised (MRC)")
+    even: str = parameter("", "even half; with --odd and both denoised, their agreement is compared")
+    odd: str = parameter("", "odd half")
+    denoised_even: str = parameter("", "even half, denoised")
+    denoised_odd: str = parameter("", "odd half, denoised")
+    count: int = parameter(100, "particles that a person would pick in the tomogram", minimum=1, maximum=10**6)
+    contrast: str = contrast_of_particles()
+    sigma: float = sigma_parameter()
+    ratio: float = ratio_parameter()
+    exclusion: float = exclusion_parameter()
+    seed: int = parameter(1, "seed of every random number", minimum=0, maximum=2**31 - 1)
+    voxel_size: float = voxel_size_parameter()
+
+    def inputs(self) -> List[str]:
+        return [
+            self.tomogram, self.job, self.denoised, self.denoised_randomised, self.denoised_shuffled, self.empty,
+            self.denoised_empty, self.even, self.odd, self.denoised_even, self.denoised_odd,
+        ]  # fmt: skip
+
+    def _validate_together(self) -> None:
+        denoised = self.denoised and self.denoised_randomised
+        if self.job and not self.controls:
+            raise JobError("give 'controls', a folder for the volumes that the job file is to denoise.")
+        if self.job and (self.denoised or self.denoised_randomised):
+            raise JobError("give the job file or the denoised volumes, not both.")
+        if not self.controls and not denoised:
+            raise JobError(
+                "give 'controls' to write the structureless volumes, or 'denoised' and 'denoised_randomised' to judge."
+            )
+        halves = [self.even, self.odd, self.denoised_even, self.denoised_odd]
+        if any(halves) and not all(halves):
+            raise JobError("give both halves and both denoised halves, or none of the four.")
+        super()._validate_together()
+
+
+@dataclass
+class EvaluateWedgeJob(EvaluationJob):
+    """Judge what was filled into the missing wedge, and whether what was measured is unchanged."""
+
+    system: ClassVar[str] = "evaluate wedge"
+    carried_out_by: ClassVar[str] = "evaluation.wedge:evaluate"
+
+    compensated: str = parameter("", "volume with the missing wedge filled (MRC)", required=True, positional=True)
+    input: str = parameter("", "the volume before (MRC)", required=True, positional=True)
+    truth: str = parameter("", "the density, without a missing wedge (MRC)")
+    tilt_min: float = tilt_parameter(-1)
+    tilt_max: float = tilt_parameter(+1)
+    self_test: str = parameter(
+        "", "volume to write (MRC): the filled one with x and z exchanged and the wedge cut out again, to be filled"
+    )
+    self_test_filled: str = parameter("", "that volume, filled again (MRC)")
+    job: str = job_file_parameter("the self-test is filled")
+
+    def inputs(self) -> List[str]:
+        return [self.compensated, self.input, self.truth, self.self_test_filled, self.job]
+
+    def outputs(self) -> List[str]:
+        return [*super().outputs(), *([self.self_test] if self.self_test else [])]
+
+    def _validate_together(self) -> None:
+        check_tilts(self.tilt_min, self.tilt_max)
+        if self.job and (not self.self_test or self.self_test_filled):
+            raise JobError("with a job file give 'self_test', the volume to write and fill, and no filled one.")
         super()._validate_together()

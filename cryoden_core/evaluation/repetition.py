@@ -1,0 +1,44 @@
+"""Carry out a job once more, on another input: how a method is tested on volumes made for the test."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from ..jobs import ComputeJob, JobError, RunFolder, parameters_of, read_job
+
+#: What belongs to the input of the first run alone.
+_OWN = ("even", "odd", "output_even", "output_odd", "mask", "save_model", "uncertainty", "run_folder", "train_with")
+
+
+def repeat(path: str, input: str, output: str) -> None:
+    """Run the job of a job file on another volume.
+
+    Where the job trained a model and its run folder still has it, this model is applied; without, the job trains again
+    on the new volume.
+
+    Parameters
+    ----------
+    path
+        Job file of a method that makes one volume from one, such as ``denoised_cryoden/job.json``.
+    input, output
+        Volumes (MRC).
+
+    Raises
+    ------
+    JobError
+        When the file is no such job, or the job refuses the volume.
+    """
+    from ..api import run
+
+    job = read_job(path)
+    about = parameters_of(job)
+    if not isinstance(job, ComputeJob) or not {"input", "output"} <= set(about):
+        raise JobError(f"the job in {path} ({job.system}) does not make one volume from another.")
+    given = dataclasses.asdict(job)
+    first = RunFolder.beside(given["output"], given.get("run_folder", ""))
+    if "model" in given and not given["model"] and os.path.exists(first.model):
+        given["model"] = first.model
+    given.update({name: type(given[name])() for name in _OWN if name in given})
+    given.update({name: False for name in ("resume",) if name in given}, input=input, output=output)
+    run(type(job).from_parameters(given), quiet=True)

@@ -40,6 +40,10 @@ class Scale:
     levels: np.ndarray
     density: float
 
+    def of(self, views: np.ndarray) -> Scale:
+        """The same for some of the views (boolean mask)."""
+        return Scale(self.levels[views], self.density)
+
 
 @dataclass(eq=False)
 class FitData:
@@ -150,9 +154,8 @@ def prepare(
     """
     depth, height, width = series.volume_shape
     detector = series.projections.shape[2]
-    files = {what: os.path.join(how.folder, f"{name}_{what}.npy") for what in ("projections", "start")}
-    projections = _create(files["projections"], (height, series.views, detector))
-    start = None if how.start == "none" else _create(files["start"], (height, depth, width))
+    projections = _create(_file(how.folder, name, "projections"), (height, series.views, detector))
+    start = None if how.start == "none" else _create(_file(how.folder, name, "start"), (height, depth, width))
     slab = _Slab(series, how)
     step = sections_at_once(how.device)
     blocks = [slice(first, min(first + step, height)) for first in range(0, height, step)]
@@ -222,6 +225,19 @@ class _Slab:
 def _standardised(series: AlignedSeries, scale: Scale, block: slice) -> Tensor:
     views = np.array(series.projections[:, block], dtype=np.float32, order="C", subok=False)
     return torch.from_numpy((views - scale.levels[:, None, None]) / np.float32(scale.density))
+
+
+def remove_prepared(folder: str, *names: str) -> None:
+    """Remove the files that :func:`prepare` made."""
+    for name in names:
+        for what in ("projections", "start"):
+            path = _file(folder, name, what)
+            if os.path.exists(path):
+                os.remove(path)
+
+
+def _file(folder: str, name: str, what: str) -> str:
+    return os.path.join(folder, f"{name}_{what}.npy")
 
 
 def _create(path: str, shape: tuple[int, ...]) -> np.ndarray:

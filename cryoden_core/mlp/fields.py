@@ -15,6 +15,7 @@ precision, the last one never does.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -143,8 +144,7 @@ class LatticeField(Field):
 
     def _density(self, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
         read = [
-            self._read(lattice, stride, (z, y, x))
-            for lattice, stride in zip(self.lattices, self.strides, strict=True)
+            self._read(lattice, stride, (z, y, x)) for lattice, stride in zip(self.lattices, self.strides, strict=True)
         ]
         hidden = functional.gelu(self.hidden(torch.cat(read).movedim(0, -1)))
         with torch.autocast(hidden.device.type, enabled=False):
@@ -207,8 +207,8 @@ class SirenField(Field):
         nn.init.uniform_(self.first.bias, -math.pi, math.pi)
         bound = math.sqrt(6 / width) / inner_frequency
         for layer in (*self.inner, self.last):
-            nn.init.uniform_(layer.weight, -bound, bound)  # type: ignore[arg-type]
-            nn.init.uniform_(layer.bias, -bound, bound)  # type: ignore[arg-type]
+            nn.init.uniform_(layer.weight, -bound, bound)
+            nn.init.uniform_(layer.bias, -bound, bound)
 
     @property
     def bytes_per_voxel(self) -> int:
@@ -244,7 +244,7 @@ class FourierField(Field):
         super().__init__(non_negative)
         self.register_buffer("phases", frequency_sd * torch.randn(width, 3))
         sizes = [2 * width] + [width] * depth
-        self.inner = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.inner = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.last = nn.Linear(width, 1)
 
     @property
@@ -282,9 +282,7 @@ def product_sines(slopes: Tensor, offsets: Tensor, z: Tensor, y: Tensor, x: Tens
     return sin_zy * cos_x + cos_zy * sin_x, cos_zy * cos_x - sin_zy * sin_x
 
 
-def make_field(
-    kind: str, shape: Shape, width: int, depth: int, first_frequency: float, non_negative: bool
-) -> Field:
+def make_field(kind: str, shape: Shape, width: int, depth: int, first_frequency: float, non_negative: bool) -> Field:
     """The field of a preset.
 
     Parameters

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -234,9 +235,7 @@ class FitTask:
                     piece = self.network(z[row], y[column], x)
                 yield (piece * gradient[row, column]).sum()
 
-    def _loss(
-        self, density: Tensor, place: Place, sections: Tensor, done: float, values: dict[str, float]
-    ) -> Tensor:
+    def _loss(self, density: Tensor, place: Place, sections: Tensor, done: float, values: dict[str, float]) -> Tensor:
         data = place.stage.data
         if place.stage.to_start:
             loss = (density - data.start_of(sections)).square().mean()
@@ -245,7 +244,9 @@ class FitTask:
         target, weights = data.views_of(sections)
         residual = (self.views(data.projector.forward(density), data.sd) - target) / data.sd
         # A masked pixel has no weight, but a robust loss must not see its value either.
-        fit = projection_loss(torch.where(weights > 0, residual, torch.zeros_like(residual)), self.weights.loss, weights)
+        fit = projection_loss(
+            torch.where(weights > 0, residual, torch.zeros_like(residual)), self.weights.loss, weights
+        )
         values["loss_projections"] = fit.item()
         loss = fit + self.views.prior() if self.fit_views else fit
         share = min(1.0, max(0.0, (done - PENALTY_START) / PENALTY_RISE))
@@ -307,5 +308,5 @@ def _slices(size: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def _tilts(data: FitData) -> list[float]:
-    return [math.degrees(angle) for angle in data.series.geometry().angles_radians]
+def _tilts(data: FitData) -> np.ndarray:
+    return np.degrees(data.series.geometry().angles_radians)

@@ -6,6 +6,7 @@ Standard library and Python 3.8 syntax only: the Scipion plugin reads the number
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Tuple
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,11 @@ class Preset:
         Times that every section is visited, all binnings together.
     sections
         In a step; 0 makes it an eighth of all.
-    loss, crowther_weight, sparsity, total_variation
+    loss, crowther_weight
         See :mod:`cryoden_core.mlp.losses`.
+    penalties
+        Pairs of weights (sparsity, total variation) among which views that are held out choose; the first is taken
+        where none are.
     """
 
     field: str = "lattice"
@@ -40,8 +44,7 @@ class Preset:
     sections: int = 0
     loss: str = "l2"
     crowther_weight: float = 0.05
-    sparsity: float = 1.0
-    total_variation: float = 0.0
+    penalties: Tuple[Tuple[float, float], ...] = ((1.0, 0.0), (1.0, 1.0), (2.0, 1.0))
 
 
 PRESETS = {
@@ -50,6 +53,6 @@ PRESETS = {
     "best": Preset(field="siren", width=128, depth=4, first_frequency=50.0, rate=1e-3, start_passes=10, sections=16),
     "paper": Preset(
         field="siren", width=256, depth=5, first_frequency=30.0, rate=1e-3, start="none", start_passes=0, passes=500,
-        sections=16, loss="l1", crowther_weight=0.0, sparsity=0.0,
+        sections=16, loss="l1", crowther_weight=0.0, penalties=((0.0, 0.0),),
     ),
 }  # fmt: skip

@@ -1,0 +1,136 @@
+"""How long to fit, and how strongly to ask for sparsity, found with views that are held out.
+
+Every eighth view is left out of short fits to a few sections in the middle of the tomogram; what the network then says
+of those views is compared with them.  The noise of a held-out view cannot be predicted, so the error falls while the
+network learns the specimen and rises once it learns the noise (Hansen's *discrepancy* needs the noise's level, this
+does not).  The fit to all views is then made with the strength and the number of passes where the error was least.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..jobs import read_json, write_json
+from ..progress import Progress
+from ..tomography.inputs import AlignedSeries
+from ..training import Trainer
+from .data import FitData, Preparation, prepare, remove_prepared
+from .losses import projection_loss
+from .single import Settings, SingleFit
+
+#: One view in so many is held out.
+HELD_OUT = 8
+#: Sections that the pilot is fitted to.
+SECTIONS = 32
+#: The pilot ends when the error has risen at so many checks, one after the other.
+PATIENCE = 3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the pilot found.
+
+    Attributes
+    ----------
+    passes
+        Number with the least error.
+    penalties
+        Weights of sparsity and total variation.
+    error
+        Mean square error on the held-out views there, in their variance.
+    errors
+        By weights, the error after each check.
+    """
+
+    passes: int
+    penalties: tuple[float, float]
+    error: float
+    errors: dict[str, list[float]]
+
+
+class _Watch:
+    """Takes the error on held-out views after each check, and ends the fit when it keeps rising."""
+
+    def __init__(self, data: FitData, every: int) -> None:
+        self.data, self.every = data, every
+        self.fit: SingleFit | None = None
+        self.errors: list[float] = []
+
+    @torch.no_grad()
+    def __call__(self, passes: int, trainer: Trainer) -> dict[str, float]:
+        if passes % self.every or self.fit is None:
+            return {}
+        data, task = self.data, self.fit.task
+        sections = torch.arange(data.sections)
+        target, weights = data.views_of(sections)
+        predicted = data.projector.forward(task.density(trainer, self.fit.data[1], sections))
+        self.errors.append(float(projection_loss((predicted - target) / data.sd, "l2", weights)))
+        best = int(np.argmin(self.errors))
+        if len(self.errors) - 1 - best >= PATIENCE:
+            trainer.finish()
+        return {"held_out_error": self.errors[-1]}
+
+
+def choose(
+    series: AlignedSeries, how: Preparation, settings: Settings, seed: int, mask: np.ndarray | None,
+    progress: Progress, path: str, fingerprint: str, resume: bool,
+) -> Choice:  # fmt: skip
+    """Run the pilot, or read what an interrupted run's pilot found.
+
+    Parameters
+    ----------
+    series, how, mask
+        See :func:`cryoden_core.mlp.data.prepare`.
+    settings, seed
+        Of the fit that is to follow.
+    path, fingerprint, resume
+        File that keeps the choice, what it depends on, and whether to believe it.
+    """
+    kept = read_json(path) if resume else {}
+    if kept.get("fingerprint") == fingerprint:
+        return Choice(**{**kept["choice"], "penalties": tuple(kept["choice"]["penalties"])})
+    block, part = _central(series, mask)
+    held = np.arange(series.views) % HELD_OUT == HELD_OUT // 2
+    small = dataclasses.replace(settings, shape=block.volume_shape)
+    how = dataclasses.replace(how, longest=max(block.volume_shape))
+    # What lies outside the tomogram stays in the held-out views: it adds the same to every error.
+    blind = dataclasses.replace(how, scale=how.scale.of(held), start="none", outside=False)
+    how = dataclasses.replace(how, scale=how.scale.of(~held))
+    data = prepare(block.subset(~held), how, "pilot", 1, None if part is None else part[~held])
+    hidden = prepare(block.subset(held), blind, "held_out", 1, None if part is None else part[held])
+    every = max(1, settings.preset.passes // 15)
+    errors: dict[str, list[float]] = {}
+    candidates = settings.preset.penalties
+    for penalties in candidates:
+        watch = _Watch(hidden, every)
+        watch.fit = SingleFit(
+            {1: data}, dataclasses.replace(small, preset=dataclasses.replace(small.preset, penalties=(penalties,))),
+            seed, progress, name="pilot with held-out views", on_pass=watch,
+        )  # fmt: skip
+        watch.fit.fit()
+        errors[_label(penalties)] = watch.errors
+    best = min(candidates, key=lambda penalties: min(errors[_label(penalties)]))
+    curve = errors[_label(best)]
+    choice = Choice((int(np.argmin(curve)) + 1) * every, best, min(curve), errors)
+    write_json({"fingerprint": fingerprint, "choice": dataclasses.asdict(choice)}, path)
+    remove_prepared(how.folder, "pilot", "held_out")
+    return choice
+
+
+def _label(penalties: tuple[float, float]) -> str:
+    return "sparsity {:g}, total variation {:g}".format(*penalties)
+
+
+def _central(series: AlignedSeries, mask: np.ndarray | None) -> tuple[AlignedSeries, np.ndarray | None]:
+    """The sections in the middle."""
+    height = series.projections.shape[1]
+    first = max(0, (height - SECTIONS) // 2)
+    part = slice(first, min(height, first + SECTIONS))
+    return (
+        dataclasses.replace(series, projections=series.projections[:, part]),
+        None if mask is None else mask[:, part],
+    )

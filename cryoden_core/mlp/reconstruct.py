@@ -27,6 +27,7 @@ from ..jobs import JobError, MlpJob, RunFolder, write_job, write_json
 from ..metrics import fsc
 from ..progress import Progress, read_metrics
 from ..reconstruct import describe
+from ..tomography.beads import find_beads
 from ..tomography.inputs import AlignedSeries, open_halves, open_series, remove_aligned
 from ..tomography.orientation import compare_with_reference
 from ..tomography.wbp import weighted_back_projection
@@ -41,6 +42,8 @@ from .single import GIB, Settings, SingleFit, binnings
 CPU_MVOXELS = {"lattice": 1.5, "siren": 0.3, "fourier": 0.3}
 #: A fit on the CPU that would take longer than this is refused.
 LONGEST_CPU_HOURS = 24.0
+#: Diameter of most gold beads.
+BEAD_ANGSTROM = 100.0
 #: The preview has at most this many voxels along its longest edge.
 PREVIEW_EDGE = 256
 
@@ -148,7 +151,13 @@ class _Run:
         self.scale = measure_scale(series, self.background, self.mask)
 
     def _find_beads(self, series: AlignedSeries) -> tuple[np.ndarray | None, float]:
-        return None, 0.0
+        """Mask (views, y, u) of the beads, None when there are none or they are to be kept, and its mean."""
+        if self.job.beads == "keep":
+            return None, 0.0
+        self.progress.stage("looking for gold beads")
+        diameter = BEAD_ANGSTROM / series.voxel_size if series.voxel_size else 12.0
+        mask, fraction = find_beads(series.projections, max(4.0, diameter), warn=self.progress.warn)
+        return (mask if mask.any() else None), float(fraction.mean())
 
     def choose_passes(self) -> dict[str, Any]:
         """Run the pilot when it is asked for; what it found, for the result."""

@@ -22,19 +22,19 @@ from scipy import ndimage
 
 from .binning import fourier_crop
 
-#: Beads may take this share of the views' pixels; more means that it is not beads that were found.
-LARGEST_FRACTION = 0.2
+#: Beads, grown, may take this share of the views' pixels; more means that it is not beads that were found.
+LARGEST_FRACTION = 0.1
 THRESHOLD = 6.0
 #: Shares of the flattened pixels between which the standard deviation is taken as well: with little noise the spread
 #: of most pixels is that of empty ice, and every molecule would be an outlier.
 TAILS = (0.05, 0.95)
 #: Diameter to which beads are binned, and side of the square over which the median is taken, at twice that bin; pixels.
-BINNED_DIAMETER, MEDIAN_SIDE = 6, 15
+BINNED_DIAMETER, MEDIAN_SIDE = 5, 17
 #: Share of the noise in the spread of the flattened pixels below which a view counts as one without noise.  With noise
 #: it is 0.5 to 1, a little less after interpolation, and 0 to 0.04 in projections of phantoms.
 LEAST_NOISE = 0.05
 #: Groups of fewer pixels are noise.
-SMALLEST_GROUP = 4
+SMALLEST_GROUP = 3
 
 
 def find_beads(

@@ -199,7 +199,9 @@ def contrast_of(data: np.ndarray) -> tuple[int, float]:
         ``clearness`` is the skewness over its standard error for as many independent values as the blur leaves.
     """
     sigma = 2.0
-    block = ndimage.gaussian_filter(central_block(data, 192), sigma)[4:-4, 4:-4, 4:-4].astype(np.float64)
+    block = ndimage.gaussian_filter(central_block(data, 192), sigma).astype(np.float64)
+    # Mirrored faces would count twice.
+    block = block[tuple(slice(min(4, size // 4), size - min(4, size // 4)) for size in block.shape)]
     block -= block.mean()
     spread = block.std()
     if spread == 0:

@@ -106,6 +106,6 @@ PRESETS = {
     ),
     "fast": Preset(
         steps=300, patch=16, batch=8, features=8, depth=2, norm="rms", critic_features=16, code="map",
-        code_channels=4, rate=5e-4, critic_rate=5e-4, ema=0.99,
+        code_channels=4, rate=1e-3, critic_rate=1e-3, ema=0.99,
     ),
 }  # fmt: skip

@@ -28,8 +28,8 @@ from .templates import Template
 
 #: Distance of neighbours in a cluster, angstrom, their number, and directions tried for each.
 CLUSTER_DISTANCES, CLUSTER_SIZES, _DIRECTIONS = (250.0, 350.0), (4, 12), 20
-#: Single macromolecules that may fail to find room, one after the other, before the field counts as full.
-_FAILURES = 20
+#: Members of a class that may fail to find room, one after the other, before there is none left for it.
+_FAILURES = 6
 #: The field is filled to within this share of the wanted occupancy.
 _TOLERANCE = 0.03
 #: Length over which the crowding noise is correlated (standard deviation of its filter), angstrom.
@@ -299,14 +299,17 @@ class _CellPacker:
         self._top_up(abundance, voxels, target, filled)
 
     def _top_up(self, abundance: np.ndarray, voxels: np.ndarray, target: float, filled: float) -> None:
-        """Add what still fits under the target, drawn by abundance."""
-        failures = 0
-        while filled < (1 - _TOLERANCE) * target and failures < _FAILURES:
-            share = np.where(filled + voxels <= (1 + _TOLERANCE) * target, np.maximum(abundance, 1e-3), 0)
-            if not share.any():
-                return
-            filled, failures = self._fill(self.random.choice(len(share), p=share / share.sum()), filled, failures)
-        self.drawn["full"] = failures == _FAILURES
+        """Add what still fits under the target, drawn by abundance; classes that find no more room drop out."""
+        failures = np.zeros(len(abundance), int)
+        while filled < (1 - _TOLERANCE) * target:
+            fitting = (filled + voxels <= (1 + _TOLERANCE) * target) & (failures < _FAILURES)
+            if not fitting.any():
+                break
+            # Rare classes get a small chance too, or a field of one large class could not be filled.
+            share = np.where(fitting, np.maximum(abundance, 1e-3), 0)
+            index = self.random.choice(len(share), p=share / share.sum())
+            filled, failures[index] = self._fill(index, filled, failures[index])
+        self.drawn["full"] = bool((failures == _FAILURES).any())
 
     def _fill(self, index: int, filled: float, failures: int) -> tuple[float, int]:
         """Place one of a class; returns the voxels filled, and how often in a row no room was found."""

@@ -2,7 +2,8 @@
 
 Objects are placed one after the other; a position is taken when no voxel of the object (grown by a gap) is in use yet.
 This random sequential addition is the way of the SHREC and PolNet phantoms; it does not move objects once placed, so
-it reaches a crowded but not a dense packing.
+it reaches a crowded but not a dense packing.  Where random positions find no room any more, only those are tried that
+are as far from everything as the object is deep.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from .templates import LABEL_LEVEL, SOLVENT_LEVEL, Template
 _CANDIDATES, _ROUNDS, _ORIENTATIONS = 512, 8, 4
 #: Voxels of the object looked at before all of them are.
 _PROBES = 48
+#: Positions tried in the gaps of a crowded field, and by how much its objects may grow in number before the distances
+#: from them are computed again.
+_GAP_CANDIDATES, _STALE = 4096, 1.15
 
 
 @dataclass
@@ -133,6 +137,9 @@ class Field:
         self.used = np.zeros(shape, bool)
         self.compartments = np.zeros(shape, np.int16)
         self.particles: list[Particle] = []
+        self._strides = np.array([shape[1] * shape[2], shape[2], 1])
+        self._clearance: np.ndarray | None = None
+        self._clearance_of = 0
         reach = int(np.floor(gap))
         axis = np.arange(-reach, reach + 1)
         z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
@@ -153,17 +160,38 @@ class Field:
         room = np.array(self.shape) - footprint.shape + 1
         if (room <= 0).any():
             return None
-        strides = np.array([self.shape[1] * self.shape[2], self.shape[2], 1])
-        offsets = np.argwhere(footprint) @ strides
+        offsets = np.argwhere(footprint) @ self._strides
         probes = self.random.choice(offsets, min(_PROBES, offsets.size), replace=False)
-        used = self.used.ravel()
         for _ in range(_ROUNDS):
             corners = self.random.integers(0, room, size=(_CANDIDATES, 3))
-            starts = corners @ strides
-            for index in np.flatnonzero(~used[starts[:, None] + probes].any(axis=1)):
-                if not used[starts[index] + offsets].any():
-                    return corners[index]
+            found = self._first_free(corners, probes, offsets)
+            if found is not None:
+                return found
+        return self._first_free(self._gaps_for(footprint, room), probes, offsets)
+
+    def _first_free(self, corners: np.ndarray, probes: np.ndarray, offsets: np.ndarray) -> np.ndarray | None:
+        """The first of several corners at which no voxel of an object is in use; a few are looked at before all."""
+        used, starts = self.used.ravel(), corners @ self._strides
+        for index in np.flatnonzero(~used[starts[:, None] + probes].any(axis=1)):
+            if not used[starts[index] + offsets].any():
+                return corners[index]
         return None
+
+    def _gaps_for(self, footprint: np.ndarray, room: np.ndarray) -> np.ndarray:
+        """Corners (n, 3) that bring the deepest voxel of a footprint to where there is about as much room."""
+        if self._clearance is None or len(self.particles) > _STALE * self._clearance_of:
+            # Every other voxel will do, and old distances too: they can only have become smaller.
+            self._clearance = 2 * ndimage.distance_transform_edt(~self.used[::2, ::2, ::2]).astype(np.float32)
+            self._clearance_of = len(self.particles)
+        depth = ndimage.distance_transform_edt(np.pad(footprint, 1))
+        deepest = np.array(np.unravel_index(depth.argmax(), depth.shape)) - 1
+        places = np.flatnonzero(self._clearance.ravel() >= depth.max() - 1)
+        if not places.size:
+            return np.zeros((0, 3), int)
+        chosen = self.random.choice(places, min(_GAP_CANDIDATES, places.size), replace=False)
+        centres = 2 * np.stack(np.unravel_index(chosen, self._clearance.shape), axis=1)
+        corners = centres + self.random.integers(-1, 2, centres.shape) - deepest
+        return corners[((corners >= 0) & (corners < room)).all(axis=1)]
 
     def holds(self, position: np.ndarray) -> bool:
         """Whether a position (x, y, z in voxels) lies in the field."""

@@ -3,8 +3,9 @@
 The denoised volume is brought to the grey scale of the tomogram by a straight line.  How strongly it replaces the data
 is a number, the *strength*: y = t + strength * H(d - t), with t the tomogram and d the denoised volume.  H holds the
 data: no measured frequency may change by more than the noise that the tomogram has there.  Its weights are
-min(1, sqrt(noise power / power of d - t)), so that a denoiser which removes just the noise passes unchanged, and one
-that removes or invents more than can be noise is held back; in the missing wedge, where there are no data, H is 1.
+sqrt(noise power / greater power of t and of d - t): near 1 where there is next to nothing but noise, small where the
+tomogram can be trusted, and smaller where the denoiser removes or invents more than can be noise.  In the missing
+wedge, where there are no data, H is 1.
 """
 
 from __future__ import annotations
@@ -138,9 +139,8 @@ def holding_filter(
     """
     block = block_shape(shape_of(data), SPECTRUM_EDGE)
     total, changed = (mean_spectrum(volume, block) for volume in (data, change))
-    allowed = smooth_spectrum(total, 1.0).numpy() * noise_share
-    weights = np.sqrt(allowed / np.maximum(smooth_spectrum(changed, 1.0).numpy(), 1e-30))
-    weights = np.minimum(1.0, weights)
+    total, changed = (smooth_spectrum(power, 1.0).numpy() for power in (total, changed))
+    weights = np.sqrt(noise_share * total / np.maximum(np.maximum(changed, total), 1e-30))
     # A brightness that differs is no noise; the fit has matched the means.
     weights[0, 0, 0] = 0.0
     measured = missing_wedge_mask(block, *tilt_range)

@@ -10,7 +10,8 @@ crops whose x and z are exchanged, both cut to what the exchanged views measure.
 
 ``cycle`` is the paper's literal reading: one network translates to the exchanged domain and, with x and z exchanged,
 back; the cycle must close, and a critic with two heads judges the translation.  What the exchanged domain lacks the
-network must then delete and bring back, which it can only do by hiding it.
+network must then delete and bring back, which it can only do by hiding it.  On a phantom it filled the wedge with
+less of the truth than was there before: it is kept for comparison.
 """
 
 from __future__ import annotations

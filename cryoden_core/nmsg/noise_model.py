@@ -29,6 +29,7 @@ from .spectrum import (
     share_from_halves,
     smooth_spectrum,
     total_power,
+    without_peaks,
 )
 
 #: Edge of the blocks on which the spectra are stored.
@@ -97,6 +98,7 @@ def measure_spectra(
     rho = resample_spectrum(share.rho, block).clamp(0, 1)
     if difference is None:
         rho = rho * _ramp_correction(total, rho, block)
+        return Spectra(total, rho * without_peaks(total, rho, block), block, share)
     return Spectra(total, rho * total, block, share)
 
 

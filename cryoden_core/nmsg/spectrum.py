@@ -100,6 +100,28 @@ def resample_spectrum(power: torch.Tensor, shape: Shape) -> torch.Tensor:
     return torch.fft.rfftn(torch.fft.ifftshift(covariance)).real.clamp_min(0)
 
 
+def without_peaks(total: torch.Tensor, rho: torch.Tensor, block: Shape, width: int = 9) -> torch.Tensor:
+    """The spectrum of a volume without the sharp peaks in it that are signal: layer lines, reflections.
+
+    The share of noise rho is measured with small blocks, which smear such a peak: rho times the peak would pass most of
+    it for noise.  Where rho says that there is signal, what rises to twice the median of its surroundings is brought
+    down to it.  A median keeps the straight edges of the missing wedge.  At low frequency, where every specimen has
+    its power, peaks are not sharp and are left.
+    """
+    half = width // 2
+    values = np.pad(total.numpy(), ((half, half), (half, half), (0, 0)), mode="wrap")
+    values = np.pad(values, ((0, 0), (0, 0), (half, half)), mode="reflect")
+    candidates = (rho.numpy() < 0.9) & (frequency_radius(block) > 0.1)
+    result = total.clone()
+    for plane in range(block[0]):
+        chosen = candidates[plane]
+        surroundings = np.lib.stride_tricks.sliding_window_view(values[plane : plane + width], (width,) * 3)[0]
+        median = torch.from_numpy(np.median(surroundings[chosen].reshape(-1, width**3), axis=1))
+        found = result[plane][chosen]
+        result[plane][torch.from_numpy(chosen)] = torch.where(found > 2 * median, median, found)
+    return result
+
+
 def total_power(power: torch.Tensor, block: Shape) -> torch.Tensor:
     """Sum of a half-grid spectrum of real data over the full grid."""
     return (power * torch.from_numpy(hermitian_weights(block[2])).to(power)).sum()

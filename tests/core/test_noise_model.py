@@ -164,3 +164,19 @@ def test_kurtosis_tells_gaussian_from_heavy_tails():
     assert abs(excess_kurtosis([normal])) < 0.1
     assert excess_kurtosis([normal**3]) > 5
     assert excess_kurtosis([normal.sign()]) == pytest.approx(-2, abs=0.01)
+
+
+def test_the_layer_line_of_a_filament_does_not_pass_for_noise():
+    """A filament along y with a repeat of four voxels has all of its power in a thin plane."""
+    shape = (32, 128, 96)
+    noise = coloured(shape, seed=1)
+    z, y, x = np.indices(shape)
+    tube = np.exp(-((z - 15.5) ** 2 + (x - 30) ** 2) / 50)
+    volume = noise + (1.5 * tube * (1 + np.cos(2 * np.pi * y / 4))).astype(np.float32)
+    mean, scale = robust_statistics(volume)
+    spectra = measure_spectra(volume, mean, scale)
+    true = measure_spectra(noise, 0.0, scale).total
+    # Near the axis of the plane, where x and z are not much in the wedge.
+    line = (slice(0, 2), slice(spectra.block[1] // 4, spectra.block[1] // 4 + 1), slice(1, 4))
+    assert spectra.total[line].mean() > 8 * true[line].mean()
+    assert 0.5 < spectra.noise[line].mean() / true[line].mean() < 2

@@ -126,6 +126,16 @@ def test_noise_copied_from_the_tomogram_fails(right, real, spectra):
     assert "memory" in report(Copy(), real, spectra).failures
 
 
+def test_few_real_blocks_are_not_asked_for_more_than_they_tell(right, real, spectra):
+    """Their autocorrelations differ among each other by more than the limit for many."""
+    found = {check.name: check for check in report(right, real[:6], spectra).checks}["autocorrelation"]
+    assert found.high > 0.03 and found.passed
+    many = {check.name: check for check in report(right, real, spectra).checks}["autocorrelation"]
+    assert many.high < found.high
+    white = SpectralNoiseModel(torch.ones(8, 8, 5), (8, 8, 8))
+    assert "autocorrelation" in report(white, real[:6], spectra).failures
+
+
 def test_the_json_form_holds_every_row(right, real, spectra):
     content = report(right, real, spectra).to_dict()
     assert content["passed"] is True and content["source"] == "halves"

@@ -12,6 +12,7 @@ from cryoden_core.nmsg.spectrum import (
     mean_spectrum,
     resample_spectrum,
     share_from_background,
+    without_peaks,
 )
 from tests.core.noise_volumes import SHAPE, coloured, ramp_power, shell_means, specimen, wedge
 
@@ -107,3 +108,17 @@ def test_the_chosen_background_lies_outside_the_specimen():
                for corner in share.corners]  # fmt: skip
     assert np.mean(crowded) < 0.2 * signal[:, :, :40].mean()
     assert share.contrast > 1.15
+
+
+def test_a_layer_line_is_brought_down_to_its_surroundings_and_the_wedge_keeps_its_edges():
+    block = (32, 64, 64)
+    power = torch.from_numpy(ramp_power(block)).float()
+    share = torch.full_like(power, 0.6)
+    smooth = without_peaks(power, share, block)
+    # At the tip of the wedge the measured directions are narrower than the surroundings that are looked at.
+    np.testing.assert_allclose(shell_means(smooth, block)[2:5], shell_means(power, block)[2:5], rtol=0.12)
+    np.testing.assert_allclose(shell_means(smooth, block)[5:], shell_means(power, block)[5:], rtol=0.05)
+    line = power.clone()
+    line[:, 15:18, :5] *= 6
+    np.testing.assert_allclose(without_peaks(line, share, block)[4, 15:18, 2:5], power[4, 15:18, 2:5], rtol=0.6)
+    assert torch.equal(without_peaks(line, torch.ones_like(power), block), line)

@@ -90,7 +90,13 @@ class RecorruptedTask:
         return {"loss": loss.item(), "error_estimate": expected.item(), **{k: v.item() for k, v in values.items()}}
 
     def _alpha(self, generator: torch.Generator) -> float:
-        """The preset's strength; where halves exist up to 1, so that the network also fits the noise of one half."""
+        """The preset's strength; where halves exist up to 1, so that the network also fits the noise of one half.
+
+        Noise that is not Gaussian asks for 1: only then are true and drawn noise exchangeable in the network's input,
+        and what it cannot tell apart cancels in the target.
+        """
+        if any(volume.noise.kind == "gan" for volume in self.volumes):
+            return 1.0
         if all(volume.difference is None for volume in self.volumes):
             return self.preset.alpha
         return self.preset.alpha + (1 - self.preset.alpha) * float(torch.rand((), generator=generator))

@@ -10,7 +10,20 @@ import contextlib
 from importlib import import_module
 from typing import Any
 
-from .jobs import EvaluateJob, Job, JobError, MlpJob, NmsgJob, NmsgTrainJob, PhantomJob, SirtJob, WbpJob
+from .jobs import (
+    CleanDomainJob,
+    DualTrainJob,
+    EvaluateJob,
+    Job,
+    JobError,
+    MlpJob,
+    NmsgJob,
+    NmsgTrainJob,
+    PhantomJob,
+    SirtJob,
+    TrainingSetJob,
+    WbpJob,
+)
 from .lock import sole_use
 from .progress import FAILED, INTERRUPTED, Progress
 
@@ -105,3 +118,19 @@ def wbp(input: str, output: str, tilt_angles: str, **parameters: Any) -> dict[st
 def sirt(input: str, output: str, tilt_angles: str, **parameters: Any) -> dict[str, Any]:
     """Reconstruct a tomogram by SIRT; see :class:`cryoden_core.jobs.SirtJob`."""
     return run(SirtJob.from_parameters({"input": input, "output": output, "tilt_angles": tilt_angles, **parameters}))
+
+
+def dual_train(noisy: list[str], clean: list[str], output: str, **parameters: Any) -> dict[str, Any]:
+    """Train a DUAL model on unpaired volumes; see :class:`cryoden_core.jobs.DualTrainJob`."""
+    return run(DualTrainJob.from_parameters({"noisy": noisy, "clean": clean, "output": output, **parameters}))
+
+
+def clean_domain(output: str, **parameters: Any) -> dict[str, Any]:
+    """Make grand models for DUAL; see :class:`cryoden_core.jobs.CleanDomainJob`."""
+    return run(CleanDomainJob.from_parameters({"output": output, **parameters}))
+
+
+def make_training_set(tomogram: str, labels: str, output: str, **parameters: Any) -> dict[str, Any]:
+    """Put a tomogram and its truth into one folder; see :class:`cryoden_core.jobs.TrainingSetJob`."""
+    given = {"tomogram": tomogram, "labels": labels, "output": output, **parameters}
+    return run(TrainingSetJob.from_parameters(given))

@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     except JobError as error:
         return _say(error, EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        return _say("stopped on request before the training began.", EXIT_INTERRUPTED)
+        return _say("stopped on request; what was whole has been kept.", EXIT_INTERRUPTED)
     except Exception as error:
         if type(error).__name__ == "Interrupted":
             return _say(f"{error}; go on with --resume.", EXIT_INTERRUPTED)

@@ -7,8 +7,9 @@ import pytest
 from emtable import Table
 
 from cryoden_core import api
+from cryoden_core.cli import main
 from cryoden_core.dual.existing import find_models, read_model
-from cryoden_core.jobs import CleanDomainJob, JobError
+from cryoden_core.jobs import EXIT_OK, CleanDomainJob, JobError, write_job
 from cryoden_core.mrc import open_volume, read_header, read_volume, write_volume
 from cryoden_core.phantom.particles import read_star
 
@@ -17,7 +18,7 @@ SMALL = {"depth": 32, "height": 48, "width": 64, "vesicles": 0, "tubes": 0, "she
 
 
 def make(folder, **choices):
-    return api.run(CleanDomainJob.from_parameters({"output": str(folder), **SMALL, **choices}), quiet=True)
+    return api.clean_domain(str(folder), **{**SMALL, **choices})
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,17 @@ def test_resuming_keeps_what_is_whole_and_makes_what_is_not(made, tmp_path):
     assert before[0] == after[0] and before[1] != after[1]
     second = made[0] / "volume_002" / "density.mrc"
     np.testing.assert_array_equal(read_volume(str(lost / "density.mrc")), read_volume(str(second)))
+
+
+def test_an_interrupted_job_file_goes_on_from_the_command_line(tmp_path, capsys):
+    job = CleanDomainJob.from_parameters({"output": str(tmp_path / "out"), **SMALL, "volumes": 1})
+    write_job(job, str(tmp_path / "job.json"))
+    arguments = ["run", str(tmp_path / "job.json"), "--resume"]
+    assert main(arguments) == EXIT_OK
+    first = (tmp_path / "out" / "volume_001" / "density.mrc").stat().st_mtime_ns
+    assert main(arguments) == EXIT_OK
+    assert (tmp_path / "out" / "volume_001" / "density.mrc").stat().st_mtime_ns == first
+    assert capsys.readouterr().out.split() == [str(tmp_path / "out")] * 2
 
 
 def test_resuming_with_other_parameters_keeps_nothing(tmp_path):

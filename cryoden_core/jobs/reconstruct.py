@@ -37,24 +37,34 @@ def _non_negative_parameter() -> bool:
 
 @dataclass
 class ReconstructionJob(ComputeJob):
-    """A tilt series, where its images belong, and the tomogram that is wanted; in the terms of IMOD."""
+    """A tilt series, where its images belong, and the tomogram that is wanted; in the terms of IMOD.
+
+    A tilt about x (IMOD's XAXISTILT) and local alignments are not done.
+    """
 
     input: str = parameter("", "tilt series, all images, raw or aligned (MRC stack)", required=True, positional=True)
     output: str = parameter("", "tomogram to write (MRC)", required=True, alias="-o")
     tilt_angles: str = parameter("", "angle of each image, in the order of the stack (.tlt, .rawtlt)", required=True)
-    transforms: str = parameter("", "alignment of each image (.xf); empty takes the stack as aligned")
+    transforms: str = parameter(
+        "", "alignment of each image (.xf), applied in one interpolation; empty takes the stack as aligned"
+    )
     exclude: str = parameter("", "images to leave out, counted from 1, as in 5,20 or 1-3,40")
-    doses: str = parameter("", "accumulated dose of each image (text, one a line); views count by it")
+    doses: str = parameter(
+        "",
+        "accumulated dose of each image, electrons per square angstrom (text, one a line); images of high dose count less",
+    )
     thickness: int = parameter(300, "size along z, the beam", unit="voxels of the input", minimum=8, maximum=4096)
     width: int = parameter(0, "size along x; 0 takes that of the aligned images", unit="voxels of the input",
                            minimum=0, maximum=16384)  # fmt: skip
-    binning: int = parameter(1, "bin the aligned images this many times first", minimum=1, maximum=32)
+    binning: int = parameter(
+        1, "bin the aligned images this many times first, by Fourier cropping", minimum=1, maximum=32
+    )
     angle_offset: float = parameter(
-        0.0, "added to every tilt angle (IMOD's OFFSET)", unit="degrees", minimum=-90.0, maximum=90.0
+        0.0, "added to every tilt angle (first number of IMOD's OFFSET)", unit="degrees", minimum=-90.0, maximum=90.0
     )
     tilt_axis_shift: float = parameter(
-        0.0, "distance of the tilt axis from the centre of the images (IMOD's OFFSET)", unit="pixels of the input",
-        minimum=-8192.0, maximum=8192.0, expert=True,
+        0.0, "distance of the tilt axis from the centre of the images (second number of IMOD's OFFSET)",
+        unit="pixels of the input", minimum=-8192.0, maximum=8192.0, expert=True,
     )  # fmt: skip
     tilt_axis_angle: float = parameter(
         0.0,
@@ -78,7 +88,9 @@ class ReconstructionJob(ComputeJob):
     odd: str = parameter("", "tilt series of the odd frames, image by image like the input (MRC stack)")
     output_even: str = parameter("", "tomogram of the even half; empty puts '_even' after the output's name")
     output_odd: str = parameter("", "tomogram of the odd half; empty puts '_odd' after the output's name")
-    reference: str = parameter("", "tomogram of the same specimen (MRC); a mirrored result is reported")
+    reference: str = parameter(
+        "", "tomogram of the same field of view (MRC); a mirrored, turned or shifted result is reported"
+    )
     voxel_size: float = parameter(
         0.0, "pixel size of the input; 0 takes it from the file's header", unit="angstrom", minimum=0.0, maximum=1000.0
     )

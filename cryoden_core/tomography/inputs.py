@@ -25,6 +25,7 @@ from .binning import bin_image, centre_shift
 from .geometry import TiltGeometry
 from .series_checks import (
     check_companions,
+    check_half,
     check_size,
     check_tilts,
     usable_views,
@@ -171,6 +172,8 @@ def open_series(job: ReconstructionJob, folder: RunFolder, progress: Progress) -
     check_size(series, job, progress.warn)
     check_companions(series, job)
     series = usable_views(series, progress.warn)
+    for which in ("even", "odd") if job.halves == "stacks" else ():
+        check_half(_half(job, which, series), job.input)
     voxel_size = job.voxel_size or series.voxel_size
     if not voxel_size:
         progress.warn(f"{job.input} has no pixel size and none was given; the tomogram will have none either.")
@@ -205,27 +208,28 @@ def open_halves(
     tuple of AlignedSeries, or None
         Even, odd; None when the job asks for no halves.
 
-    Raises
-    ------
-    JobError
-        When a stack of the halves has pixels that are not numbers, or a constant image.
     """
     if job.halves == "none":
         return None
     if job.halves == "views":
         order = np.argsort(series.tilt_angles_degrees, kind="stable")
         return series.subset(np.sort(order[0::2])), series.subset(np.sort(order[1::2]))
-    halves = []
-    for which, stack in (("even", job.even), ("odd", job.odd)):
-        half = TiltSeries.from_files(stack, job.tilt_angles, job.transforms or None, doses=job.doses or None)
-        used = set(series.image_numbers)
-        half = TiltSeries(stack, tuple(view for view in half.views if view.index + 1 in used), half.voxel_size)
-        missing = used - {view.index + 1 for view in usable_views(half, lambda _: None).enabled_views}
-        if missing:
-            raise JobError(f"image {min(missing)} of {stack} is constant but is used in {job.input}; exclude it.")
-        projections = _projections(half, job, folder.aligned(which), series.voxel_size, progress)
-        halves.append(dataclasses.replace(series, projections=projections))
-    return halves[0], halves[1]
+    whole = TiltSeries.from_files(job.input, job.tilt_angles, job.transforms or None)
+    used = set(series.image_numbers)
+    whole = dataclasses.replace(whole, views=tuple(view for view in whole.views if view.index + 1 in used))
+    even, odd = (
+        dataclasses.replace(
+            series,
+            projections=_projections(_half(job, which, whole), job, folder.aligned(which), series.voxel_size, progress),
+        )
+        for which in ("even", "odd")
+    )
+    return even, odd
+
+
+def _half(job: ReconstructionJob, which: str, series: TiltSeries) -> TiltSeries:
+    """The series with the stack of its even or odd frames."""
+    return dataclasses.replace(series, stack_path=job.even if which == "even" else job.odd)
 
 
 def remove_aligned(folder: RunFolder) -> None:

@@ -162,6 +162,17 @@ def usable_views(series: TiltSeries, warn: Warn) -> TiltSeries:
     return dataclasses.replace(series, views=views)
 
 
+def check_half(half: TiltSeries, whole: str) -> None:
+    """Refuse a half with broken or constant images among those that are used of the ``whole``."""
+    used = {view.index + 1 for view in half.enabled_views}
+    left = {view.index + 1 for view in usable_views(half, lambda _: None).enabled_views}
+    if left != used:
+        raise JobError(
+            f"{_images(sorted(used - left))} of {half.stack_path} are constant but not in {whole}; exclude "
+            f"{_list(sorted(used - left))}."
+        )
+
+
 def _images(numbers: list[int]) -> str:
     return ("images " if len(numbers) > 1 else "image ") + _list(numbers)
 

@@ -17,7 +17,7 @@ def places(angle):
     """Where the beads land in a view, pixels (x, y)."""
     theta = np.deg2rad(angle)
     centre = (np.array(SHAPE[::-1]) - 1) / 2
-    return [centre + (x * np.cos(theta) + z * np.sin(theta), y) for x, y, z in BEADS]
+    return [(centre[0] + x * np.cos(theta) + z * np.sin(theta), centre[1] + y) for x, y, z in BEADS]
 
 
 def views_with_beads(sign=1.0, height=12.0, noise=1.0, seed=1):

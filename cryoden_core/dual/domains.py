@@ -180,6 +180,8 @@ def soft_clip(values: np.ndarray) -> np.ndarray:
     """Compress standardised values beyond 6 so that none goes beyond 8; what training and networks see."""
     width = CLIP_END - CLIP_START
     excess = np.maximum(np.abs(values) - CLIP_START, 0)
+    if not excess.any():
+        return values
     return np.where(excess > 0, np.sign(values) * (CLIP_START + width * np.tanh(excess / width)), values)
 
 

@@ -191,7 +191,7 @@ def start_orthogonal(network: nn.Module) -> None:
 def permute_voxels(volumes: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Shuffle the voxels of each sample (batch, 1, z, y, x) on its own; gradients go back to where values came from."""
     flat = volumes.flatten(1)
-    order = torch.rand(flat.shape, generator=generator).argsort(1).to(flat.device)
+    order = torch.rand(flat.shape, generator=generator).to(flat.device).argsort(1)
     return flat.gather(1, order).view_as(volumes)
 
 

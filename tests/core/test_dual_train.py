@@ -11,8 +11,10 @@ from cryoden_core.api import run
 from cryoden_core.cli import main
 from cryoden_core.dual import presets, train
 from cryoden_core.dual.alarms import check, largest_shift, spectrum_distance
+from cryoden_core.dual.crops import CropSource
 from cryoden_core.dual.model import PARTS, DualModel
 from cryoden_core.dual.presets import PRESETS
+from cryoden_core.dual.task import DualTask
 from cryoden_core.jobs import DUAL_PRESETS, DualTrainJob, JobError, read_json
 from cryoden_core.mrc import write_volume
 from cryoden_core.progress import read_metrics
@@ -192,6 +194,36 @@ def test_wrong_parameters_are_refused_before_anything_is_written(files, tmp_path
         run(job(files, tmp_path / "a", **wrong), quiet=True)
     assert "\n" not in str(refused.value) and not os.path.exists(tmp_path / "a" / "model.safetensors")
     assert not os.path.exists(tmp_path / "a" / "job.json")
+
+
+def test_a_truth_of_another_size_is_refused(files, tmp_path):
+    path = str(tmp_path / "small.mrc")
+    write_volume(path, specimen((32, 32, 40), 5, 12, 4.0), 10.0)
+    with pytest.raises(JobError, match="cannot be the truth"):
+        run(job(files, tmp_path / "a", validation_noisy=files["noisy"][0], validation_clean=path), quiet=True)
+
+
+def test_memory_that_runs_out_halves_the_batch_once_and_says_so(files, tmp_path, monkeypatch):
+    sizes, draw = [], CropSource.draw
+
+    def short_of_memory(self, count, edge, generator):
+        sizes.append(count)
+        if count == 4:
+            raise RuntimeError("out of memory")
+        return draw(self, count, edge, generator)
+
+    monkeypatch.setattr(DualTask, "measure_spectra", lambda self, edge: None)
+    monkeypatch.setattr(CropSource, "draw", short_of_memory)
+    run(job(files, tmp_path / "a", steps=2, batch=4), quiet=True)
+    assert "batches of half the size" in " ".join(read_json(str(tmp_path / "a" / "result.json"))["warnings"])
+    assert sizes.count(4) == 1 and sizes.count(2) == 4
+
+
+def test_an_invisible_contrast_is_asked_for(files, tmp_path):
+    path = str(tmp_path / "noise.mrc")
+    write_volume(path, np.random.default_rng(0).normal(size=SHAPE).astype(np.float32), 10.0)
+    with pytest.raises(JobError, match="say so with the contrast"):
+        run(job(files, tmp_path / "a", noisy=[path], contrast="auto"), quiet=True)
 
 
 def test_one_volume_cannot_be_noisy_and_clean(files, tmp_path):

@@ -1,7 +1,9 @@
-"""What NMSG is compared with: filters without training, and the objective of the published NMSG.
+"""What NMSG and DUAL are compared with: filters without training, and the objective of the published NMSG.
 
 Filters with a setting get the setting that correlates best with the noise-free reconstruction, which nobody has for a
-real tomogram: they are compared at their best.  A best setting at the end of its grid is marked.
+real tomogram: they are compared at their best.  A best setting at the end of its grid is marked.  With
+:func:`chosen_on` the setting is chosen on another volume instead.  The simulators to compare with, map and white noise
+and map and noise of the measured spectrum, are those of :mod:`cryoden_core.evaluation.spectrum_matching`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import itertools
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +31,12 @@ from cryoden_core.tiling import shape_of
 
 GAUSSIAN_SIGMAS = (1.0, 1.5, 2.0, 2.5, 3.0)
 TV_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+#: Share of the voxels of the smoothed volume that is taken for background, for the threshold.
+BACKGROUND_SHARES = (0.5, 0.7, 0.8, 0.9, 0.95)
 DIFFUSION_STEPS = (10, 20, 40)
 DIFFUSION_CONDUCTANCES = (2.0, 5.0, 20.0)
+#: Strength of non-local means, over the noise's standard deviation.
+NLM_STRENGTHS = (0.4, 0.6, 0.8, 1.0)
 #: The largest time step that is stable in three dimensions.
 DIFFUSION_TIME_STEP = 0.0625
 #: The published objective with a network that the CPU can train: 12 features of 48, 3 poolings of 5, tiles of 64.
@@ -56,6 +62,22 @@ def gaussian(noisy: np.ndarray) -> Iterator[tuple[str, bool, np.ndarray]]:
     for sigma in GAUSSIAN_SIGMAS:
         at_end = sigma in (GAUSSIAN_SIGMAS[0], GAUSSIAN_SIGMAS[-1])
         yield f"sigma {sigma:g}", at_end, ndimage.gaussian_filter(noisy, sigma)
+
+
+def gaussian_threshold(noisy: np.ndarray, dark: bool = True) -> Iterator[tuple[str, bool, np.ndarray]]:
+    """Gaussian filters after which all that is no more than background becomes one value.
+
+    A control that any denoiser must beat: it learns nothing, and with its flat background it wins the structural
+    similarity of standardised volumes.  ``dark`` says how particles look.
+    """
+    sign = np.float32(-1 if dark else 1)
+    for sigma in GAUSSIAN_SIGMAS:
+        smooth = sign * ndimage.gaussian_filter(noisy, sigma)
+        for share, level in zip(BACKGROUND_SHARES, np.quantile(smooth, BACKGROUND_SHARES), strict=True):
+            at_end = sigma in (GAUSSIAN_SIGMAS[0], GAUSSIAN_SIGMAS[-1]) or share in (
+                BACKGROUND_SHARES[0], BACKGROUND_SHARES[-1],
+            )  # fmt: skip
+            yield f"sigma {sigma:g}, background {share:g}", at_end, sign * np.maximum(smooth - np.float32(level), 0)
 
 
 def total_variation(noisy: np.ndarray) -> Iterator[tuple[str, bool, np.ndarray]]:
@@ -84,6 +106,60 @@ def anisotropic_diffusion(noisy: np.ndarray) -> Iterator[tuple[str, bool, np.nda
             done = steps
             at_end = steps in (DIFFUSION_STEPS[0], DIFFUSION_STEPS[-1]) or conductance == DIFFUSION_CONDUCTANCES[0]
             yield f"{steps} steps, conductance {conductance:g}", at_end, SimpleITK.GetArrayFromImage(image)
+
+
+def perona_malik(noisy: np.ndarray) -> Iterator[tuple[str, bool, np.ndarray]]:
+    """Gradient anisotropic diffusion (Perona and Malik 1990), SimpleITK's implementation, as in the DUAL paper."""
+    import SimpleITK
+
+    for conductance in DIFFUSION_CONDUCTANCES:
+        image, done = SimpleITK.GetImageFromArray(noisy), 0
+        for steps in DIFFUSION_STEPS:
+            image = SimpleITK.GradientAnisotropicDiffusion(
+                image, timeStep=DIFFUSION_TIME_STEP, conductanceParameter=conductance,
+                conductanceScalingUpdateInterval=1, numberOfIterations=steps - done,
+            )  # fmt: skip
+            done = steps
+            at_end = steps in (DIFFUSION_STEPS[0], DIFFUSION_STEPS[-1])
+            at_end |= conductance in (DIFFUSION_CONDUCTANCES[0], DIFFUSION_CONDUCTANCES[-1])
+            yield f"{steps} steps, conductance {conductance:g}", at_end, SimpleITK.GetArrayFromImage(image)
+
+
+def non_local_means(noisy: np.ndarray) -> Iterator[tuple[str, bool, np.ndarray]]:
+    """Non-local means (Buades et al. 2005) in three dimensions, scikit-image's implementation."""
+    from skimage.restoration import denoise_nl_means
+
+    # Nearly all the variance of a tomogram is noise.
+    sd = float(noisy.std())
+    for strength in NLM_STRENGTHS:
+        at_end = strength in (NLM_STRENGTHS[0], NLM_STRENGTHS[-1])
+        volume = denoise_nl_means(noisy, patch_size=3, patch_distance=3, h=strength * sd, sigma=sd, fast_mode=True)
+        yield f"strength {strength:g} sd", at_end, volume.astype(np.float32)
+
+
+def chosen_on(
+    candidates: Callable[[np.ndarray], Iterator[tuple[str, bool, np.ndarray]]],
+    validation: np.ndarray,
+    truth: np.ndarray,
+    noisy: np.ndarray,
+    figure: Callable[[np.ndarray, np.ndarray], float] = metrics.correlation,
+) -> tuple[np.ndarray, str]:
+    """The filter with the setting that does best on another volume whose truth is known: no oracle's choice.
+
+    Parameters
+    ----------
+    candidates
+        One of the filters here, giving its settings in the same order for every volume.
+    validation, truth
+        The volume to choose on.
+    noisy
+        The volume to be filtered.
+    figure
+        What is to be highest, of a volume and the truth.
+    """
+    figures = [figure(volume, truth) for _, _, volume in candidates(validation)]
+    setting, at_end, volume = next(itertools.islice(candidates(noisy), int(np.argmax(figures)), None))
+    return volume, setting + (", end of the grid" if at_end else "")
 
 
 def noise_spectrum(even: np.ndarray, odd: np.ndarray) -> np.ndarray:
@@ -144,7 +220,7 @@ def describe(recipe: paper.PaperRecipe, steps: int) -> str:
 
 def known_methods() -> Iterator[str]:
     """Names for ``--methods``, in the order of the tables."""
-    filters = ("raw", "gaussian", "tv", "diffusion", "wiener", "bm4d")
+    filters = ("raw", "gaussian", "gaussian_threshold", "tv", "diffusion", "perona_malik", "nlm", "wiener", "bm4d")
     yield from itertools.chain(
         filters, ("paper", "paper_literal", "nmsg_fast", "nmsg_default", "nmsg_halves", "nmsg_best")
     )

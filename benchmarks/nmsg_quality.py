@@ -5,7 +5,8 @@ At each noise level a phantom is made (64 x 160 x 160 voxels of 10 A, 78 macromo
 Results are kept in OUT/LEVEL/METHOD.mrc and used again unless ``--redo``, so that methods can be run one by one; scores
 are collected in OUT/scores.json.
 
-- gaussian, tv, diffusion: the best of their settings by correlation with the noise-free truth (an oracle's choice).
+- gaussian, gaussian_threshold, tv, diffusion, perona_malik, nlm: the best of their settings by correlation with the
+  noise-free truth (an oracle's choice).
 - bm4d: with the true noise spectrum, from the halves (its best case); needs ``--bm4d-python``, see ``run_bm4d.py``.
 - wiener: the spectra that NMSG measures on the single noisy tomogram.
 - paper: loss, data and optimiser as published with a smaller network, for as many steps as the default takes.
@@ -78,8 +79,9 @@ def run_filter(method: str, phantom: str, output: str, options: argparse.Namespa
     noisy = mrc.read_volume(os.path.join(phantom, "tomogram.mrc"))
     truth = mrc.read_volume(os.path.join(phantom, "noise_free.mrc"))
     searched = {
-        "gaussian": comparators.gaussian, "tv": comparators.total_variation,
-        "diffusion": comparators.anisotropic_diffusion,
+        "gaussian": comparators.gaussian, "gaussian_threshold": comparators.gaussian_threshold,
+        "tv": comparators.total_variation, "diffusion": comparators.anisotropic_diffusion,
+        "perona_malik": comparators.perona_malik, "nlm": comparators.non_local_means,
     }  # fmt: skip
     if method in searched:
         volume, setting = comparators.best_of(searched[method](noisy), truth)

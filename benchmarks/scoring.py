@@ -14,17 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cryoden_core import metrics
-from cryoden_core.fourier import half_transform, hermitian_weights, missing_wedge_mask
+from cryoden_core.dual.missing_wedge import TiltRange
+from cryoden_core.evaluation.wedge import missing_share
 
 TRUTHS = ("noise_free", "density")
-
-
-def missing_wedge_share(volume: np.ndarray, tilt_limit_degrees: float) -> float:
-    """Share of the power of ``volume`` (z, y, x) that lies in directions that no view measured."""
-    power = np.abs(half_transform(volume - volume.mean(dtype=np.float64).astype(np.float32))) ** 2
-    power *= hermitian_weights(volume.shape[-1])
-    measured = missing_wedge_mask(volume.shape, -tilt_limit_degrees, tilt_limit_degrees)
-    return float(power[~measured].sum() / power.sum())
 
 
 def score(
@@ -41,7 +34,7 @@ def score(
     """
     result: dict[str, Any] = {
         "gain": metrics.affine_fit(truths["noise_free"], volume)[0],
-        "missing_wedge_share": missing_wedge_share(volume, tilt_limit_degrees),
+        "missing_wedge_share": missing_share(volume, TiltRange(-tilt_limit_degrees, tilt_limit_degrees)),
     }
     for name, truth in truths.items():
         gain, offset = metrics.affine_fit(volume, truth)

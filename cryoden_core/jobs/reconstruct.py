@@ -51,7 +51,7 @@ class ReconstructionJob(ComputeJob):
     exclude: str = parameter("", "images to leave out, counted from 1, as in 5,20 or 1-3,40")
     doses: str = parameter(
         "",
-        "accumulated dose of each image, electrons per square angstrom (text, one a line); images of high dose count less",
+        "accumulated dose of each image, electrons per square angstrom (one a line); images of high dose count less",
     )
     thickness: int = parameter(300, "size along z, the beam", unit="voxels of the input", minimum=8, maximum=4096)
     width: int = parameter(0, "size along x; 0 takes that of the aligned images", unit="voxels of the input",

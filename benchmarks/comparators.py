@@ -36,7 +36,7 @@ BACKGROUND_SHARES = (0.5, 0.7, 0.8, 0.9, 0.95)
 DIFFUSION_STEPS = (10, 20, 40)
 DIFFUSION_CONDUCTANCES = (2.0, 5.0, 20.0)
 #: Strength of non-local means, over the noise's standard deviation.
-NLM_STRENGTHS = (0.4, 0.6, 0.8, 1.0)
+NLM_STRENGTHS = (0.6, 0.8, 1.0, 1.5, 2.0)
 #: The largest time step that is stable in three dimensions.
 DIFFUSION_TIME_STEP = 0.0625
 #: The published objective with a network that the CPU can train: 12 features of 48, 3 poolings of 5, tiles of 64.

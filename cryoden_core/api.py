@@ -13,7 +13,11 @@ from typing import Any
 from .jobs import (
     CleanDomainJob,
     DualTrainJob,
+    EvaluateHallucinationJob,
     EvaluateJob,
+    EvaluatePickingJob,
+    EvaluateRealismJob,
+    EvaluateWedgeJob,
     Job,
     JobError,
     MlpJob,
@@ -98,6 +102,26 @@ def nmsg_train(inputs: list[str], output: str, **parameters: Any) -> dict[str, A
 def phantom(kind: str, output: str, **parameters: Any) -> dict[str, Any]:
     """Make a specimen with known truth; see :class:`cryoden_core.jobs.PhantomJob`."""
     return run(PhantomJob.from_parameters({"kind": kind, "output": output, **parameters}))
+
+
+def evaluate_picking(tomograms: list[str], truth: list[str], **parameters: Any) -> dict[str, Any]:
+    """Score picking by difference of Gaussians; see :class:`cryoden_core.jobs.EvaluatePickingJob`."""
+    return run(EvaluatePickingJob.from_parameters({"tomograms": tomograms, "truth": truth, **parameters}))
+
+
+def evaluate_realism(real: list[str], simulated: list[str], **parameters: Any) -> dict[str, Any]:
+    """Compare simulated with real tomograms; see :class:`cryoden_core.jobs.EvaluateRealismJob`."""
+    return run(EvaluateRealismJob.from_parameters({"real": real, "simulated": simulated, **parameters}))
+
+
+def evaluate_hallucination(tomogram: str, **parameters: Any) -> dict[str, Any]:
+    """Count what a denoiser invents; see :class:`cryoden_core.jobs.EvaluateHallucinationJob`."""
+    return run(EvaluateHallucinationJob.from_parameters({"tomogram": tomogram, **parameters}))
+
+
+def evaluate_wedge(compensated: str, input: str, **parameters: Any) -> dict[str, Any]:
+    """Judge what was filled into the missing wedge; see :class:`cryoden_core.jobs.EvaluateWedgeJob`."""
+    return run(EvaluateWedgeJob.from_parameters({"compensated": compensated, "input": input, **parameters}))
 
 
 def evaluate(test: str, reference: str, **parameters: Any) -> dict[str, Any]:

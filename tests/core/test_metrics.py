@@ -27,6 +27,44 @@ def test_correlation_equals_numpy_and_ignores_gain_and_offset(truth: np.ndarray)
     assert np.isnan(metrics.correlation(np.ones_like(truth), truth))
 
 
+def test_standardised_figures_are_those_of_volumes_with_mean_0_and_sd_1(truth: np.ndarray) -> None:
+    test = 3 * truth + 0.05 * noise(1, truth.shape) + 7
+    standard = metrics.standardised(test), metrics.standardised(truth)
+    assert (standard[0].mean(), standard[0].std()) == pytest.approx((0, 1), abs=1e-4)
+    error = np.mean((standard[0] - standard[1]) ** 2)
+    assert metrics.standardised_square_error(test, truth) == pytest.approx(error, rel=1e-3)
+    decibels, peak = metrics.psnr_standardised(test, truth)
+    assert peak == pytest.approx(np.ptp(truth) / truth.std(), rel=1e-5)
+    assert decibels == pytest.approx(10 * np.log10(peak**2 / error), abs=1e-2)
+    assert metrics.psnr_standardised(truth, truth)[0] == np.inf
+    with pytest.raises(ValueError, match="constant"):
+        metrics.standardised(np.ones((4, 4, 4), np.float32))
+
+
+def test_ssim_with_a_uniform_window_equals_scikit_image(truth: np.ndarray) -> None:
+    test = truth + 0.05 * noise(1, truth.shape)
+    expected = structural_similarity(test, truth, win_size=7, data_range=2)
+    assert metrics.ssim3d(test, truth, 2.0, uniform_window=7) == pytest.approx(expected, abs=1e-6)
+
+
+def test_contrast_to_noise_has_the_sign_of_the_contrast_and_the_background_as_unit() -> None:
+    inside = np.zeros((20, 20, 20), bool)
+    inside[5:15, 5:15, 5:15] = True
+    volume = 0.5 * noise(0, inside.shape) - 2 * inside
+    assert metrics.contrast_to_noise(volume, inside, ~inside) == pytest.approx(-4, rel=0.03)
+    assert np.isnan(metrics.contrast_to_noise(volume, np.zeros_like(inside), ~inside))
+
+
+def test_correlation_and_change_over_a_region_of_fourier_space_ignore_what_lies_outside(truth: np.ndarray) -> None:
+    low = (fourier.frequency_radius(truth.shape) < 0.1).astype(np.float32)
+    transform = np.fft.rfftn(truth) + np.fft.rfftn(10 * noise(3, truth.shape)) * (1 - low)
+    spoiled = np.fft.irfftn(transform, s=truth.shape).astype(np.float32)
+    assert metrics.fourier_correlation(spoiled, truth, low) == pytest.approx(1, abs=1e-3)
+    assert metrics.fourier_change(spoiled, truth, low) < 0.02
+    assert abs(metrics.fourier_correlation(spoiled, truth, 1 - low)) < 0.3
+    assert metrics.fourier_change(2 * truth, truth) == pytest.approx(1, abs=1e-4)
+
+
 def test_a_mask_hides_what_lies_outside(truth: np.ndarray) -> None:
     mask = np.zeros(truth.shape, np.float32)
     mask[:, 20:40, 20:40] = 1

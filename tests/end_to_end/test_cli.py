@@ -64,6 +64,13 @@ def test_evaluate_has_a_command_for_each_thing_that_is_judged(tomogram, tmp_path
     assert "Correlation" in capsys.readouterr().out
     assert cryoden("evaluate", "picking", tomogram, "--picks", str(tmp_path / "picks"), "--sigma", "30") == EXIT_OK
     assert (tmp_path / "picks" / "picks_1.star").exists()
+    quick = ["--edge", "16", "--network-steps", "0"]
+    assert cryoden("evaluate", "realism", "--real", tomogram, "--simulated", tomogram, *quick) == EXIT_OK
+    assert "power in the missing wedge" in capsys.readouterr().out
+    assert cryoden("evaluate", "hallucination", tomogram, "--controls", str(tmp_path / "controls")) == EXIT_OK
+    assert (tmp_path / "controls" / "phase_randomised.mrc").exists()
+    assert cryoden("evaluate", "wedge", tomogram, tomogram, "--tilt-min", "-50") == EXIT_OK
+    assert "change of the measured region" in capsys.readouterr().out
     assert cryoden("evaluate", tomogram, tomogram) == EXIT_BAD_INPUT
 
 

@@ -180,7 +180,13 @@ def _packed(job: CleanDomainJob, progress: Progress) -> Iterator[Maker]:
 def _existing(job: CleanDomainJob) -> Iterator[Maker]:
     """Makers of volumes that are read."""
     for model in find_models(job.existing):
-        about = {"made_by": "reading", "source": str(model.density), "sign": job.sign, "voxel_size": job.voxel_size}
+        about = {
+            "made_by": "reading",
+            "source": str(model.density),
+            "sign_of_source": job.existing_sign,
+            "sign": job.sign,
+            "voxel_size": job.voxel_size,
+        }
 
         def make(_: Callable[[float], None], model: ExistingModel = model) -> tuple[GrandModel, dict[str, Any]]:
             found = read_model(model, job.voxel_size, job.existing_sign)

@@ -19,7 +19,7 @@ from scipy import ndimage
 from ..jobs import JobError
 from .atoms import ICE_DENSITY, PROTEIN_CONTRAST
 from .bilayers import place_membrane
-from .filaments import builtin_filaments, place_filament
+from .filaments import FILAMENTS, builtin_filament, place_filament
 from .membranes import GOLD_DENSITY
 from .packing import GrandModel, bead_maker, check_templates
 from .particles import count_by_class, describe_shapes, random_rotation
@@ -159,10 +159,7 @@ class _CellPacker:
         self.class_names: dict[int, str] = {}
         self.single = [(TurnableTemplate(t), self._kind("particle", t)) for t in templates]
         self.in_membranes = [(TurnableTemplate(t), self._kind("membrane protein", t)) for t in membrane_templates]
-        self.filament_kinds = {
-            name: (filament, TurnableTemplate(filament.unit), self._kind("filament", filament.unit))
-            for name, filament in builtin_filaments(voxel_size).items()
-        }
+        self.filament_labels = {name: self._label(name) for name in FILAMENTS}
         self.membrane = self._label("membrane")
         self.bead = self._label("bead")
 
@@ -228,8 +225,13 @@ class _CellPacker:
     def filaments(self) -> None:
         """Actin and microtubules, the wider first."""
         for name, most in (("microtubule", self.recipe.microtubules), ("actin", self.recipe.actin)):
-            filament, turnable, kind = self.filament_kinds[name]
-            for _ in range(self._draw_count(name, most)):
+            count = self._draw_count(name, most)
+            if not count:
+                continue
+            filament = builtin_filament(name, self.field.voxel_size)
+            turnable = TurnableTemplate(filament.unit)
+            kind = Kind("filament", name, self.filament_labels[name], filament.unit.kilodalton)
+            for _ in range(count):
                 self.chains += 1
                 self.missing += not place_filament(self.field, filament, turnable, kind, self.chains)
 

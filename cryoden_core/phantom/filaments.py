@@ -18,6 +18,8 @@ from .templates import Template
 
 #: Shortest filament that is kept, and how many starts are tried for each.
 SHORTEST_ANGSTROM, _STARTS = 400.0, 20
+#: Names of the built-in filaments.
+FILAMENTS = ("actin", "microtubule")
 #: 13 protofilaments on a lattice whose neighbours are shifted by 3/13 of a monomer's 40.6 angstrom.
 _PROTOFILAMENTS, _MONOMER = 13, 40.6
 
@@ -45,19 +47,22 @@ class Filament:
     persistence_length: float
 
 
-def builtin_filaments(voxel_size: float) -> dict[str, Filament]:
-    """An actin filament and a microtubule, of simple solids, sampled at ``voxel_size`` (angstrom).
+def builtin_filament(name: str, voxel_size: float) -> Filament:
+    """An ``actin`` filament or a ``microtubule``, of simple solids, sampled at ``voxel_size`` (angstrom).
 
     Actin: 27.5 angstrom and -166.6 degrees a subunit.  Microtubule: rings of 13 monomers every 40.6 angstrom; the two
-    kinds of tubulin are not told apart.  Persistence lengths are
-    10 and 30 micrometres, as seen in cells.
+    kinds of tubulin are not told apart.  Persistence lengths are 10 and 30 micrometres, as seen in cells.
+
+    Raises
+    ------
+    JobError
+        When a unit vanishes at this voxel size.
     """
-    actin = [ball((0, 12, 0), 19), ball((0, -10, 6), 17)]
+    if name == "actin":
+        solids = [ball((0, 12, 0), 19), ball((0, -10, 6), 17)]
+        return Filament(template_of_solids(name, solids, voxel_size), 27.5, -166.6, 24.0, 1e5)
     ring = [ball(_lattice_place(index), 22) for index in range(_PROTOFILAMENTS)]
-    return {
-        "actin": Filament(template_of_solids("actin", actin, voxel_size), 27.5, -166.6, 24.0, 1e5),
-        "microtubule": Filament(template_of_solids("microtubule", ring, voxel_size), _MONOMER, 0.0, 0.0, 3e5),
-    }
+    return Filament(template_of_solids(name, ring, voxel_size), _MONOMER, 0.0, 0.0, 3e5)
 
 
 def _lattice_place(index: int) -> tuple[float, float, float]:

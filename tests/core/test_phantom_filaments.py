@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from cryoden_core.phantom.filaments import builtin_filaments, next_frame, place_filament, random_frame
+from cryoden_core.phantom.filaments import FILAMENTS, builtin_filament, next_frame, place_filament, random_frame
 from cryoden_core.phantom.placing import Field, Kind, TurnableTemplate
 
 SHAPE, VOXEL = (48, 96, 96), 10.0
@@ -14,7 +14,7 @@ SHAPE, VOXEL = (48, 96, 96), 10.0
 
 @pytest.fixture(scope="module")
 def kinds():
-    return builtin_filaments(VOXEL)
+    return {name: builtin_filament(name, VOXEL) for name in FILAMENTS}
 
 
 def placed(kinds, name: str, seed: int = 0, **changes):

@@ -67,8 +67,8 @@ class _Watch:
         sections = torch.arange(data.sections)
         target, weights = data.views_of(sections)
         predicted = data.projector.forward(task.density(trainer, self.fit.data[1], sections))
-        known = weights > 0
-        self.errors.append(unexplained_share(predicted[known], target[known]))
+        # Both without the masked pixels, which are 0 in the target.
+        self.errors.append(unexplained_share(predicted * (weights > 0), target))
         best = int(np.argmin(self.errors))
         if len(self.errors) - 1 - best >= PATIENCE:
             trainer.finish()
@@ -122,12 +122,21 @@ def choose(
 
 
 def unexplained_share(predicted: torch.Tensor, target: torch.Tensor) -> float:
-    """``1 - correlation^2``: the mean square error over the variance after the best gain and offset.
+    """Share of the target's power that a prediction, with the best gain, does not explain.
 
-    The penalties shrink densities; an error that blamed them for it would prefer noise to them.
+    Frequencies count as they do in the volume, where those of a view are spread over a length that grows with the
+    frequency: without that, the error of views is ruled by what is coarse.  The gain is free because the penalties
+    shrink densities, and an error that blamed them for it would prefer noise to them.
+
+    Parameters
+    ----------
+    predicted, target : Tensor (views, y, u)
     """
-    a, b = (values.double() - values.double().mean() for values in (predicted, target))
-    return float(1 - (a * b).sum() ** 2 / (a.square().sum() * b.square().sum()).clamp_min(1e-30))
+    width = target.shape[-1]
+    spread = torch.arange(width // 2 + 1, device=target.device) / width
+    a, b = (torch.fft.rfft(values.float()) for values in (predicted, target))
+    power = [float((spread * x.abs().square()).sum()) for x in (a, b)]
+    return 1 - float((spread * (a * b.conj()).real).sum()) ** 2 / max(power[0] * power[1], 1e-30)
 
 
 def _label(penalties: tuple[float, float]) -> str:

@@ -41,7 +41,7 @@ from .single import GIB, Settings, SingleFit, binnings
 #: Million voxels a second on one CPU core, measured: forward, projections and gradient.
 CPU_MVOXELS = {"lattice": 1.5, "siren": 0.3, "fourier": 0.3}
 #: A fit on the CPU that would take longer than this is refused.
-LONGEST_CPU_HOURS = 24.0
+LONGEST_CPU_HOURS = 4.0
 #: Diameter of most gold beads.
 BEAD_ANGSTROM = 100.0
 #: The preview has at most this many voxels along its longest edge.

@@ -105,7 +105,7 @@ def piece_voxels(network: Field, data: FitData, settings: Settings) -> int:
         needed = (fixed + 64 * width * network.bytes_per_voxel) / GIB
         binning = math.ceil((needed * GIB / max(allowed, 1)) ** (1 / 3))
         raise JobError(
-            f"the fit needs {needed:.1f} GiB of memory and may take {allowed / GIB:.1f}; allow more (max_memory) or "
+            f"the fit needs {needed:.3g} GiB of memory and may take {allowed / GIB:.3g}; allow more (max_memory) or "
             f"bin the images {max(2, binning)} times more."
         )
     return min(left, CPU_PIECE) if settings.device.type == "cpu" else left

@@ -321,3 +321,53 @@ def test_two_processes_see_different_data_and_end_with_equal_weights(tmp_path):
     assert first["seen"] != second["seen"]
     assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
     assert (tmp_path / "c.pt").exists()
+
+
+def test_a_loss_that_stays_not_finite_goes_back_to_the_last_checkpoint_once_with_half_the_rate(tmp_path):
+    made, rates = [], []
+
+    def disturb(step, loss):
+        made.append(step)
+        rates.append(task.optimizers["line"].param_groups[0]["lr"])
+        # Poison that is gone when the steps are made again.
+        return loss * math.nan if step >= 8 and len(made) <= 8 + PATIENCE else loss
+
+    task = LineTask(disturb)
+    trainer = make(task, tmp_path, precision=False, checkpoint_seconds=0.0)
+    trainer.fit()
+    restart = made.index(8 + PATIENCE - 1) + 1
+    assert made[restart] == 8 + PATIENCE - 1 and made[-1] == 19
+    assert rates[restart] == pytest.approx(0.5 * rates[restart - 1])
+    assert "half the rate" in trainer.progress.warnings[0]
+    poisoned = make(LineTask(poison(range(8, 99))), tmp_path / "again", precision=False, checkpoint_seconds=0.0)
+    with pytest.raises(TrainingDiverged):
+        poisoned.fit()
+
+
+def test_several_losses_descend_like_their_sum(tmp_path):
+    class Parts(LineTask):
+        def step(self, step, trainer):
+            data = torch.randn(16, 3, generator=trainer.generator)
+            losses = ((self.network(part)[:, 0] - part.sum(1)).square().sum() / 16 for part in data.split(4))
+            trainer.update("line", losses)
+            return {"loss": 0.0}
+
+    whole, parts = LineTask(), Parts()
+    make(whole, tmp_path / "whole").fit()
+    make(parts, tmp_path / "parts").fit()
+    for name, value in whole.network.state_dict().items():
+        assert torch.allclose(parts.network.state_dict()[name], value, atol=1e-5)
+
+
+def test_a_task_may_end_its_training_and_a_resumed_one_stays_ended(tmp_path):
+    class Impatient(LineTask):
+        def step(self, step, trainer):
+            if step == 4:
+                trainer.finish()
+            return super().step(step, trainer)
+
+    make(Impatient(), tmp_path).fit()
+    again = Impatient()
+    trainer = make(again, tmp_path)
+    trainer.fit(resume=True)
+    assert trainer.step == 5 and again.seen == []

@@ -1,0 +1,191 @@
+"""The reconstruction by a coordinate network as a job: from files to files, and what is refused."""
+
+import dataclasses
+import os
+import signal
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+
+from cryoden_core import api, metrics
+from cryoden_core.jobs import JobError, MlpJob, RunFolder, read_json
+from cryoden_core.mlp import reconstruct as mlp
+from cryoden_core.mlp.fit import FitTask
+from cryoden_core.mlp.losses import WedgePenalty
+from cryoden_core.mlp.presets import PRESETS
+from cryoden_core.mlp.single import binnings
+from cryoden_core.training import Interrupted
+from tests.core.mlp_phantom import ANGLES, SHAPE, phantom, series
+
+QUICK = {"passes": 3, "held_out": False, "device": "cpu", "threads": 1, "thickness": SHAPE[0], "preview_every": 0}
+
+
+def write_stack(path, views):
+    with mrcfile.new(path) as stack:
+        stack.set_data(views.astype(np.float32))
+        stack.voxel_size = 10.0
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Parameters that name a stack and its angles."""
+    _, given = phantom()
+    (tmp_path / "ts.tlt").write_text("\n".join(f"{angle:.3f}" for angle in ANGLES))
+    stack = write_stack(tmp_path / "ts.mrc", given.projections)
+    return {"input": stack, "tilt_angles": str(tmp_path / "ts.tlt"), "output": str(tmp_path / "out.mrc")}
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    """Leave the number of threads as it was, and draw pictures only where they are asked for."""
+    before = torch.get_num_threads()
+    if "size_place" not in request.node.name:
+        monkeypatch.setattr(mlp, "_write_picture", lambda *about: None)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(files, **given):
+    parameters = {**QUICK, **files, **given}
+    return api.run(MlpJob.from_parameters(parameters), quiet=True)
+
+
+def test_a_tomogram_with_its_size_place_and_figures_comes_out(files, tmp_path):
+    result = run(files, passes=10, preview_every=5)
+    with mrcfile.open(files["output"]) as tomogram:
+        assert tomogram.data.shape == SHAPE
+        assert float(tomogram.voxel_size.x) == pytest.approx(10)
+        assert float(tomogram.header.origin.z) == pytest.approx(80)
+        assert metrics.correlation(tomogram.data, phantom()[0]) > 0.7
+    folder = RunFolder.beside(files["output"])
+    assert read_json(folder.result) == result
+    assert result["crowther_penalty_active"] is False and result["crowther_frequency"] == 0.5
+    assert len(result["residual_per_view"]) == len(ANGLES) and max(result["residual_per_view"]) < 0.6
+    assert {"mvoxels_per_second", "neighbour_correlation", "section_residual_sd", "masked_fraction", "seconds",
+            "peak_memory_gib", "passes", "warnings", "origin"} <= set(result)  # fmt: skip
+    left = sorted(os.listdir(folder.path))
+    assert not [name for name in left if name.endswith(".npy") or name == "wbp.mrc"]
+    assert {"preview.mrc", "preview.png", "report.png", "metrics.csv", "progress.json", "job.json"} <= set(left)
+
+
+def test_an_interrupted_run_that_is_resumed_ends_with_the_same_bits(files, tmp_path, monkeypatch):
+    run(files, output=str(tmp_path / "whole.mrc"))
+    step = FitTask.step
+
+    def stopping(self, number, trainer):
+        if number == 13:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number, trainer)
+
+    monkeypatch.setattr(FitTask, "step", stopping)
+    with pytest.raises(Interrupted):
+        run(files)
+    assert not os.path.exists(files["output"])
+    monkeypatch.setattr(FitTask, "step", step)
+    run(files, resume=True)
+    assert np.array_equal(mrcfile.read(files["output"]), mrcfile.read(tmp_path / "whole.mrc"))
+
+
+def test_halves_know_nothing_of_each_other(files, tmp_path):
+    _, given = phantom()
+    noise = np.random.default_rng(0).normal(0, 1, (3, *given.projections.shape))
+    even = write_stack(tmp_path / "even.mrc", given.projections + noise[0])
+    odd = [write_stack(tmp_path / f"odd{i}.mrc", given.projections + noise[i]) for i in (1, 2)]
+    halves = []
+    for number, stack in enumerate(odd):
+        output = str(tmp_path / f"out{number}.mrc")
+        result = run(files, halves="stacks", even=even, odd=stack, output=output, passes=2)
+        halves.append([mrcfile.read(result[role]) for role in ("output_even", "output_odd")])
+    assert np.array_equal(halves[0][0], halves[1][0])
+    assert not np.array_equal(halves[0][1], halves[1][1])
+    assert 0.2 < metrics.correlation(*halves[0]) < 0.99
+
+
+def test_an_ensemble_writes_the_mean_and_the_spread_of_its_members(files, tmp_path):
+    result = run(files, ensemble=3)
+    mean, spread = mrcfile.read(result["output"]), mrcfile.read(result["output_std"])
+    assert spread.min() >= 0 and 0 < spread.mean() < mean.std()
+    # The spread is larger where there is something than in the corners.
+    truth = phantom()[0]
+    assert spread[truth > 0.5].mean() > 1.2 * spread[truth == 0].mean()
+
+
+def test_held_out_views_stop_a_fit_to_noise_early_and_prefer_strong_penalties(files, tmp_path):
+    _, given = phantom()
+    views = given.projections
+    noisy = views + np.random.default_rng(1).normal(0, 2 * views.std(), views.shape)
+    clean = run(files, passes=24, held_out=True)
+    result = run(files, passes=24, held_out=True, input=write_stack(tmp_path / "n.mrc", noisy))
+    assert result["passes"] < clean["passes"]
+    assert result["total_variation"] > clean["total_variation"]
+    assert clean["held_out_error"] < 0.2 < result["held_out_error"]
+
+
+def test_what_the_cpu_would_need_days_for_is_refused_with_the_binning_that_fits():
+    job = MlpJob(input="a", output="b", tilt_angles="c", preset="best")
+    large = series(np.zeros((31, 4, 1024), np.float32), 300, 1024)
+    large.projections = np.broadcast_to(np.float32(0), (31, 1024, 1024))
+    with pytest.raises(
+        JobError, match=r"1024 x 1024 x 300 voxels would take about \d+ hours on this CPU; bin \d times"
+    ):
+        mlp.check_cpu_time(large, PRESETS["best"], job)
+    small = dataclasses.replace(
+        large, projections=np.broadcast_to(np.float32(0), (31, 128, 128)), width=128, thickness=32
+    )
+    mlp.check_cpu_time(small, PRESETS["best"], job)
+
+
+def test_memory_that_does_not_hold_the_network_is_refused_before_an_output_exists(files):
+    with pytest.raises(JobError, match=r"needs .* GiB of memory and may take .*max_memory.* bin the images"):
+        run(files, max_memory=0.001)
+    assert not os.path.exists(files["output"])
+
+
+def test_a_bounded_memory_changes_nothing_but_rounding(files, tmp_path):
+    run(files, fit_views=False)
+    bounded = str(tmp_path / "bounded.mrc")
+    run(files, fit_views=False, output=bounded, max_memory=0.008)
+    a, b = mrcfile.read(files["output"]), mrcfile.read(bounded)
+    assert metrics.correlation(a, b) > 0.995
+
+
+@pytest.mark.parametrize(("field", "least"), [("siren", 0.5), ("fourier", 0.25)])
+def test_every_field_reconstructs(files, field, least):
+    result = run(files, field=field, passes=8)
+    assert result["field"] == field
+    assert metrics.correlation(mrcfile.read(files["output"]), phantom()[0]) > least
+
+
+@pytest.mark.parametrize("start", ["wbp", "none"])
+def test_every_start_reconstructs(files, start):
+    run(files, start=start, passes=15)
+    assert metrics.correlation(mrcfile.read(files["output"]), phantom()[0]) > 0.7
+
+
+def test_what_the_job_says_overrides_the_preset():
+    def preset(**given):
+        return mlp.resolved_preset(MlpJob(input="a", output="b", tilt_angles="c", **given))
+
+    assert preset() == PRESETS["default"]
+    assert preset(passes=7, loss="huber", slices=5, crowther_weight=0.0).passes == 7
+    assert preset(sparsity=0.5).penalties == ((0.5, 0.0), (0.5, 1.0))
+    assert preset(sparsity=0.5, total_variation=0.1).penalties == ((0.5, 0.1),)
+    assert preset(field="siren").rate < preset().rate
+    assert preset(preset="paper").start == "none"
+
+
+def test_large_volumes_go_from_coarse_to_fine_and_small_ones_do_not():
+    assert list(binnings((64, 128, 128))) == [1]
+    assert list(binnings((300, 1024, 1024))) == [4, 2, 1]
+    assert sum(binnings((64, 300, 300)).values()) == pytest.approx(1)
+
+
+def test_the_penalty_that_is_active_is_reported_so(files):
+    wedge = WedgePenalty(SHAPE[0], SHAPE[2], ANGLES[::3])
+    thin = dict(files, exclude=",".join(str(i + 1) for i in range(31) if i % 3))
+    assert wedge.active
+    assert run(thin)["crowther_penalty_active"] is True
+    assert run(thin, crowther_weight=0)["crowther_penalty_active"] is False

@@ -6,8 +6,9 @@ import os
 import mrcfile
 import numpy as np
 import pytest
+from matplotlib import image
 
-from cryoden_core import api
+from cryoden_core import api, report
 from cryoden_core.jobs import JobError, RunFolder, SirtJob, WbpJob, read_json
 from cryoden_core.metrics import fsc
 from cryoden_core.tomography.sirt import sirt
@@ -187,3 +188,30 @@ class TestJobs:
 
 def _noise(seed):
     return np.random.default_rng(seed).standard_normal((21, *SHAPE[1:])).astype(np.float32)
+
+
+@pytest.mark.parametrize("method", [weighted_back_projection, sirt])
+@pytest.mark.parametrize(
+    "weights, said", [(np.ones(20), "20 weights for 21 views"), (np.zeros(21), "above 0"), (np.nan * ANGLES, "above 0")]
+)
+def test_weights_that_are_none_are_refused(method, weights, said):
+    with pytest.raises(JobError, match=said):
+        method(project(), ANGLES, 24, weights=weights)
+
+
+@pytest.mark.parametrize("method", [weighted_back_projection, sirt])
+def test_equal_weights_change_nothing(method):
+    plain = method(project(), ANGLES, 24)
+    np.testing.assert_allclose(method(project(), ANGLES, 24, weights=np.full(21, 3.0)), plain, atol=1e-5)
+
+
+def test_the_picture_of_several_tomograms_is_wider_and_takes_everything(tmp_path):
+    volume = density()
+    residuals = {"SIRT": (ANGLES, np.linspace(0.1, 0.3, 21))}
+    metrics = {"step": [1.0, 2.0, 3.0], "loss": [3.0, 2.0, 1.0]}
+    halves = {"halves": fsc(volume, volume + 0.1)}
+    report.write_reconstruction(str(tmp_path / "one.png"), {"SIRT": volume}, 10.0)
+    several = {"WBP": volume, "SIRT": volume, "network": volume}
+    report.write_reconstruction(str(tmp_path / "all.png"), several, 10.0, residuals, halves, metrics, "a title")
+    (tall, narrow), (_, wide) = (image.imread(tmp_path / name).shape[:2] for name in ("one.png", "all.png"))
+    assert wide > 2 * narrow and tall > 100

@@ -233,7 +233,7 @@ def average_precision(matched: np.ndarray, truths: int) -> float:
 
 
 def f1_ceiling(picks: int, truths: int) -> float:
-    """The F1 that ``picks`` faultless picks would have, when so many are demanded of ``truths`` particles."""
+    """The highest F1 that so many picks can have: as many as can be are right."""
     return DetectionScore(picks, truths, min(picks, truths)).f1
 
 

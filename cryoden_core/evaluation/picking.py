@@ -1,8 +1,8 @@
 """What ``cryoden evaluate picking`` does: how well particles can be found in a tomogram.
 
 The protocol is that of the DUAL paper (Zeng et al. 2024, table 2): the best 500 picks of the difference of Gaussians in
-each tomogram, a pick within 8 nm of a particle is right.  An F1 at a demanded number of picks has a ceiling, which is
-told beside it; the average precision does not depend on that number.  Several tomograms give means, standard deviations
+each tomogram, a pick within 8 nm of a particle is right.  An F1 at a given number of picks has a ceiling, which is told
+beside it; the average precision does not depend on that number.  Several tomograms give means, standard deviations
 over tomograms, and the 95 % interval of the mean by resampling them, which says little for fewer than five.
 
 Classes play no part in picking; with named classes in the truth, the recall of each is told.
@@ -116,7 +116,7 @@ def score(picks: Picks, truth: TruePositions, count: int, tolerance: float) -> d
         "precision": at_count.precision,
         "recall": at_count.recall,
         "f1": at_count.f1,
-        "f1_ceiling": f1_ceiling(count, total),
+        "f1_ceiling": f1_ceiling(at_count.picks, total),
         "average_precision": average_precision(matched, total),
         "f1_best": float(f1[best]) if len(f1) else 0.0,
         "picks_of_f1_best": best + 1,

@@ -4,8 +4,9 @@ A simulation is compared with the real set figure by figure, and beside it stand
 meaning: one half of the real set against the other (no simulation can be expected to be nearer), and, where the density
 maps are given, the map with white noise and the map with noise of the measured spectrum, which need no learning.
 Figures, after each volume is standardised: distances of the log power spectrum by shell and in the plane of the missing
-wedge, power in the missing wedge relative to the real, moments, distance of the distributions (Wasserstein), difference
-of the autocorrelation at 1 to 8 voxels, and whether classifiers can tell the sets apart (:mod:`.two_sample`).
+wedge, power in the missing wedge relative to the real, level of the noise, moments, distance of the distributions
+(Wasserstein), difference of the autocorrelation at 1 to 8 voxels, and whether classifiers can tell the sets apart
+(:mod:`.two_sample`).
 
 Several draws of one map show whether the simulator makes different noise at all.  The paper gives no number for
 realism; the limits are those of this program, for a first verdict.
@@ -44,6 +45,7 @@ _ROWS = (
     ("radial_distance", "power by shell, |log ratio|"),
     ("polar_distance", "power by direction in x z, |log ratio|"),
     ("wedge_ratio", "power in the missing wedge over the real"),
+    ("noise_ratio", "deviation of the emptiest blocks over the real"),
     ("wasserstein", "distribution, Wasserstein distance (sd)"),
     ("skewness_difference", "skewness, difference"),
     ("kurtosis_difference", "excess kurtosis, difference"),
@@ -113,6 +115,7 @@ def compare(test: Blocks, real: Blocks, tilt_range: tuple[float, float]) -> dict
         "radial_distance": float(np.nanmean(np.abs(radial[band]))),
         "polar_distance": float(np.nanmean(np.abs(polar[band]))),
         "wedge_ratio": wedge_energy(of_test, tilt_range) / wedge_energy(of_real, tilt_range),
+        "noise_ratio": _noise_level(of_test) / _noise_level(of_real),
         "wasserstein": float(stats.wasserstein_distance(*values)),
         "skewness_difference": float(stats.skew(values[0]) - stats.skew(values[1])),
         "kurtosis_difference": float(stats.kurtosis(values[0]) - stats.kurtosis(values[1])),
@@ -127,6 +130,12 @@ def wedge_energy(measured: Measurements, tilt_range: tuple[float, float]) -> flo
         return math.nan
     power = measured.polar.mean(axis=0)[_within(measured.frequency, _WEDGE_BAND)]
     return float(np.mean(np.nanmean(power[:, outside], axis=1) / np.nanmean(power[:, ~outside], axis=1)))
+
+
+def _noise_level(measured: Measurements) -> float:
+    """Standard deviation of the blocks with the least: a tenth of all, which hold hardly more than noise."""
+    deviations = np.exp(measured.moments[:, 0])
+    return float(np.mean(deviations[deviations <= np.quantile(deviations, 0.1)]))
 
 
 def diversity(draws: Sequence[np.ndarray], clean: np.ndarray | None = None) -> dict[str, Any]:
@@ -186,6 +195,7 @@ def verdicts(result: dict[str, Any]) -> dict[str, bool]:
         name: abs(simulated[name]) <= 2 * abs(halves[name])
         for name in ("radial_distance", "polar_distance", "wasserstein", "skewness_difference", "kurtosis_difference")
     }
+    found["noise_ratio"] = 0.95 <= simulated["noise_ratio"] <= 1.05
     found["wedge_ratio"] = 0.8 <= simulated["wedge_ratio"] <= 1.2
     found["autocorrelation_difference"] = simulated["autocorrelation_difference"] <= 0.02
     for name in ("linear", "network"):

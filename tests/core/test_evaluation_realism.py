@@ -86,7 +86,7 @@ def test_another_tomogram_of_the_same_kind_is_near_and_cannot_be_told_apart(real
     blocks = cut([like]), cut([real])
     found = compare(*blocks, TILTS)
     assert found["radial_distance"] < 0.1 and found["polar_distance"] < 0.15
-    assert found["wedge_ratio"] == pytest.approx(1, abs=0.1)
+    assert found["wedge_ratio"] == pytest.approx(1, abs=0.1) and found["noise_ratio"] == pytest.approx(1, abs=0.05)
     assert found["autocorrelation_difference"] < 0.05 and found["wasserstein"] < 0.05
     low, high = linear_test(*blocks).interval
     assert low <= 0.5 <= high or high < 0.62
@@ -99,6 +99,14 @@ def test_white_noise_is_far_and_told_apart_by_both_classifiers(real: np.ndarray)
     assert found["polar_distance"] > 0.5 and found["wedge_ratio"] > 3
     assert linear_test(*blocks).value > 0.95
     assert network_test(*blocks, steps=40).value > 0.9
+
+
+def test_too_little_noise_is_seen_in_the_emptiest_blocks() -> None:
+    """Structure in one corner keeps the deviation of the whole; the rest is then too quiet."""
+    corner = np.zeros(SHAPE, np.float32)
+    corner[:, :40, :40] = 12 * density(2)[:, :40, :40]
+    found = compare(cut([corner + coloured(SHAPE, 1)]), cut([coloured(SHAPE, 2)]), TILTS)
+    assert found["noise_ratio"] < 0.8
 
 
 def test_a_wrong_level_of_structure_is_seen_where_the_spectrum_is_right(real: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import mrc
+from .. import mrc, report
 from ..jobs import CleanDomainJob, write_job, write_json
 from ..phantom.cell import CellRecipe, pack_cell
 from ..phantom.packing import GrandModel
@@ -28,6 +28,8 @@ from .existing import ExistingModel, find_models, read_model
 
 #: Parameters that change nothing in the volumes.
 _OUTSIDE = ("output", "resume", "run_folder", "volumes")
+#: Volumes shown in the report.
+_PICTURED = 3
 #: Steps that one volume counts in the progress.
 _STEPS = 100
 
@@ -110,8 +112,16 @@ def make_clean_domain(job: CleanDomainJob, progress: Progress) -> dict[str, Any]
         "warnings": progress.warnings,
         "seconds": round(time.monotonic() - started, 1),
     }
+    _write_picture(job, volumes, folder.report)
     write_json(result, folder.result)
     return result
+
+
+def _write_picture(job: CleanDomainJob, volumes: list[dict[str, Any]], path: str) -> None:
+    """Central slices and power spectra of the first volumes that have the size of the first."""
+    alike = [v["name"] for v in volumes if v["shape_zyx"] == volumes[0]["shape_zyx"]][:_PICTURED]
+    densities = {name: mrc.open_volume(os.path.join(job.output, name, DENSITY)) for name in alike}
+    report.write_reconstruction(path, densities, volumes[0]["voxel_size"], title="Clean domain")
 
 
 def _one(job: CleanDomainJob, about: dict[str, Any], make: Make, path: str, progress: Progress) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def place_membrane(
     proteins: Sequence[tuple[TurnableTemplate, Kind]] = (),
     protein_count: int = 0,
 ) -> Particle | None:
-    """Place one membrane, which may cross the field's borders, and proteins in it.
+    """Place one membrane, which may cross the borders of the field and of its ice, and proteins in it.
 
     Parameters
     ----------
@@ -91,11 +91,13 @@ def place_membrane(
         sampled = sample(surface, field.shape, field.voxel_size, bilayer.half_thickness)
         if sampled is None:
             continue
+        region, _ = field.overlap(sampled.corner, sampled.distance.shape)
         membrane = np.abs(sampled.distance) <= bilayer.half_thickness
+        if field.outside is not None:
+            membrane &= ~field.outside[region]
         if membrane.sum() < _FEWEST_VOXELS or not field.is_free(membrane, sampled.corner):
             continue
         enclosed = sampled.distance < 0
-        region, _ = field.overlap(sampled.corner, sampled.distance.shape)
         number = len(field.particles) + 1
         lipids = _stamp_bilayer(field, surface, bilayer, sampled, membrane, kind)
         field.compartments[region][enclosed & ~membrane] = number
@@ -108,8 +110,8 @@ def place_membrane(
 def _stamp_bilayer(
     field: Field, surface: Surface, bilayer: Bilayer, sampled: SampledSurface, membrane: np.ndarray, kind: Kind
 ) -> Particle:
-    density = bilayer.density(sampled.distance, field.voxel_size)
-    labelled = np.abs(sampled.distance) <= bilayer.leaflet_distance / 2 + bilayer.leaflet_width
+    density = np.where(membrane, bilayer.density(sampled.distance, field.voxel_size), 0)
+    labelled = membrane & (np.abs(sampled.distance) <= bilayer.leaflet_distance / 2 + bilayer.leaflet_width)
     centre = surface.centre[::-1] / field.voxel_size - sampled.corner
     item = Item(density, membrane, labelled, centre, surface.rotation, surface.extent)
     return field.stamp(item, sampled.corner, kind)
@@ -146,6 +148,8 @@ def _displace_lipids(field: Field, item: Item, corner: np.ndarray, kind: Kind, m
     region, inside = field.overlap(corner, item.footprint.shape)
     footprint = item.footprint[inside]
     if not footprint.any():
+        return False
+    if field.outside is not None and field.outside[region][footprint].any():
         return False
     owners = field.instances[region][footprint]
     if not ((owners == 0) | (owners == membrane)).all():

@@ -190,7 +190,8 @@ class _CellPacker:
         height = np.cos(tilt) * z + np.sin(tilt) * (np.cos(direction) * x + np.sin(direction) * y)
         depth = thickness / 2 - np.abs(height) * self.field.voxel_size  # angstrom below the nearer surface
         self.ice = (0.5 + 0.5 * np.tanh(depth / (ICE_EDGE / 2))).astype(np.float32)
-        self.field.used |= depth < ICE_EDGE
+        self.field.outside = depth < ICE_EDGE
+        self.field.used |= self.field.outside
         self.drawn.update(ice_thickness_angstrom=round(thickness, 1), ice_tilt_degrees=round(np.degrees(tilt), 2))
 
     def membranes(self) -> None:

@@ -125,6 +125,8 @@ class Field:
         (z, y, x) bool, where nothing more may go.
     compartments
         (z, y, x) int16, the instance of the membrane that encloses a voxel; 0 outside.
+    outside
+        (z, y, x) bool, the vacuum at which membranes end, or None where all is ice.
     particles
         What was stamped.
     """
@@ -136,6 +138,7 @@ class Field:
         self.instances = np.zeros(shape, np.int32)
         self.used = np.zeros(shape, bool)
         self.compartments = np.zeros(shape, np.int16)
+        self.outside: np.ndarray | None = None
         self.particles: list[Particle] = []
         self._strides = np.array([shape[1] * shape[2], shape[2], 1])
         self._clearance: np.ndarray | None = None

@@ -156,6 +156,19 @@ def test_outside_of_the_ice_there_is_vacuum_and_nothing_else(templates):
     assert drawn["occupancy"] == pytest.approx(0.03, rel=0.15)
 
 
+def test_membranes_end_at_the_surface_of_the_ice(templates):
+    field = recipe(**{**BARE, "sheets": 1}, particles=1, ice_thickness_min=240, ice_thickness_max=240)
+    for seed in range(10):
+        model, drawn = pack_cell(SHAPE, templates, field, seed, [channel(VOXEL)])
+        if drawn["sheets"]:
+            break
+    (sheet,) = (item for item in model.particles if item.kind == "sheet")
+    sections = np.flatnonzero((model.instances == sheet.instance).any(axis=(1, 2)))
+    assert sections.size and sections.min() >= 10 and sections.max() <= 37
+    for item in model.particles:
+        assert (model.instances == item.instance).any()
+
+
 def test_crowding_has_its_standard_deviation_and_its_length(templates):
     choice = recipe(**{**BARE, "crowding": 0.05}, particles=1)
     model, _ = pack_cell(SHAPE, templates, choice, 1)

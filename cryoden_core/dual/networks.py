@@ -24,6 +24,8 @@ from ..tiling import Shape
 
 #: Edge of the blocks in which whole volumes of noise are permuted, so that memory stays bounded.
 PERMUTED_BLOCK = 64
+#: Standard deviations of noise for one of the clean volume when training begins: tomograms are about that noisy.
+NOISE_AT_START = 3.0
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,14 @@ class Architecture:
 class Simulator(nn.Module):
     """Gs: (clean + noise) (batch, 1, z, y, x) -> noisy, as a gain times the input plus what a U-Net adds.
 
-    White noise passes from the first step on, which gives the critics something to compare.
+    White noise passes from the first step on, which gives the critics something to compare, and the gain makes its
+    spread with that of the clean volume 1.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.network = _unet(architecture)
-        self.gain = nn.Parameter(torch.ones(()))
+        self.gain = nn.Parameter(torch.tensor((1 + NOISE_AT_START**2) ** -0.5))
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """Sizes must be multiples of the U-Net's stride."""
@@ -176,7 +179,17 @@ def build_networks(architecture: Architecture) -> dict[str, nn.Module]:
     # Small at first: the simulator begins as the identity, the denoiser near the mean of everything.
     for last, gain in ((simulator.network.last, 0.3), (denoiser.last, 0.5)):
         nn.init.orthogonal_(last.weight, gain)
+    _set_noise(decoder, architecture)
     return networks
+
+
+@torch.no_grad()
+def _set_noise(decoder: nn.Module, architecture: Architecture) -> None:
+    """Scale the decoder's last layer such that its noise has the spread ``NOISE_AT_START``."""
+    edge = architecture.patch
+    noise = decoder(torch.randn(code_shape(architecture, 8, (edge, edge, edge))))
+    last = [layer for layer in decoder.modules() if isinstance(layer, nn.Conv3d)][-1]
+    last.weight *= NOISE_AT_START / noise.std()
 
 
 def start_orthogonal(network: nn.Module) -> None:

@@ -197,6 +197,9 @@ class DualTask:
             terms["lost_content"] = (preset.content, losses.lost_content(simulated, clean, self._measured(clean)))
         if preset.moments:
             terms["moment_mismatch"] = (preset.moments, losses.moment_mismatch(simulated, noisy))
+        if preset.spectrum:
+            spectra = self.critics["critic_noisy"].spectral.standardised(simulated)
+            terms["spectral_mismatch"] = (preset.spectrum, losses.spectral_mismatch(spectra))
         if preset.decorrelation:
             leak = losses.structure_in_noise(noise, noisy)
             terms["structure_in_noise"] = (preset.decorrelation, leak.square())

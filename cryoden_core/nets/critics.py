@@ -134,8 +134,12 @@ class SpectralCritic3d(nn.Module):
 
     def forward(self, cubes: torch.Tensor) -> torch.Tensor:
         """Higher is more real."""
-        spectrum = (self._spectrum(cubes) - self.centre) / self.spread
+        spectrum = self.standardised(cubes)
         return self.body(torch.cat([spectrum, self.place.expand(len(cubes), -1, -1, -1, -1)], 1))
+
+    def standardised(self, cubes: torch.Tensor) -> torch.Tensor:
+        """Log spectra (batch, 1, edge, edge, edge / 2) in units of the real ones' spread about their mean."""
+        return (self._spectrum(cubes) - self.centre) / self.spread
 
     def _spectrum(self, cubes: torch.Tensor) -> torch.Tensor:
         spectrum = log_spectrum(cubes, self.mean_free)

@@ -82,7 +82,7 @@ def test_the_gradient_penalty_of_a_linear_critic_is_half_its_squared_norm():
     linear = nn.Linear(8, 1)
     real = torch.randn(5, 8, requires_grad=True)
     penalty = losses.gradient_at_real(linear(real), real).detach()
-    assert float(penalty) == pytest.approx(0.5 * float(linear.weight.square().sum()), rel=1e-5)
+    assert float(penalty) == pytest.approx(0.5 * float(linear.weight.detach().square().sum()), rel=1e-5)
 
 
 def test_white_noise_is_white_and_blurred_noise_is_not():
@@ -98,6 +98,14 @@ def test_moments_mismatch_by_level_and_by_spread():
     assert float(losses.moment_mismatch(math.e * a, a)) == pytest.approx(
         1 + ((math.e - 1) * float(a.mean())) ** 2, rel=1e-3
     )
+
+
+def test_real_spectra_do_not_mismatch_and_others_do():
+    critic = SpectralCritic3d(16, 8)
+    critic.measure([volumes(seed, 16) for seed in range(8)])
+    real, blurred = volumes(9, 16), torch.nn.functional.avg_pool3d(volumes(9, 16), 3, 1, 1)
+    assert abs(float(losses.spectral_mismatch(critic.standardised(real)))) < 0.05
+    assert float(losses.spectral_mismatch(critic.standardised(blurred))) > 1
 
 
 def test_content_in_the_missing_wedge_is_not_asked_for():

@@ -13,6 +13,7 @@ import torch
 
 from .. import mrc, report
 from ..device import resolve_device
+from ..fourier import missing_wedge_mask, radial_average
 from ..jobs import DualApplication, DualDenoiseJob, JobError, RunFolder, write_json
 from ..metrics import fsc
 from ..nmsg.inputs import Tomogram, add_halves, open_tomogram
@@ -23,9 +24,10 @@ from ..runs import begin
 from ..tiling import Readable, shape_of
 from .crops import wedge_preserving_symmetries
 from .domains import DomainVolume, check_tomogram, open_volume_for
+from .missing_wedge import TiltRange, merge
 from .model import DualModel
 from .translate import (
-    SPECTRUM_EDGE,
+    Curve,
     Difference,
     apply_network,
     filter_volume,
@@ -35,10 +37,13 @@ from .translate import (
     mirrored_spread,
     network_function,
     scratch_volume,
+    unclipped,
 )
 
 #: Below this correlation with the tomogram, in means over 4 x 4 x 4 voxels, a denoised volume shows something else.
 LOWEST_CORRELATION = 0.1
+#: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
+LOWEST_CONTRAST = 1.15
 #: Mirrored copies below which their spread says nothing.
 LEAST_COPIES = 4
 
@@ -156,7 +161,7 @@ def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[s
             target[...] = item.data
         return {}
     mirrors = _mirrors(job, setting.model)
-    network = network_function(setting.model.denoiser, setting.device)
+    network = unclipped(network_function(setting.model.denoiser, setting.device))
     what = "" if item.role == "output" else item.role[len("output") :].replace("_", " the ") + " half"
     with scratch_volume(setting.folder.path, volume.shape) as denoised:
         _run(setting, mirrored_mean(network, mirrors), volume, denoised, "denoising" + what)
@@ -195,25 +200,34 @@ def _change(
     setting: _Setting, item: _Item, change: Difference, target: np.ndarray, what: str
 ) -> dict[str, float]:  # fmt: skip
     """Fill ``target`` with what full strength adds to the data."""
-    progress = setting.progress
+    progress, tilts = setting.progress, tilt_range(setting.model)
     if not setting.job.hold_data:
         for slab in mrc.slabs(target):
             target[slab] = change[slab, :, :]
         return {}
     progress.stage("measuring the noise" + what)
-    weights = holding_filter(item.data, change, _noise_share(item), tilt_range(setting.model))
+    weights = holding_filter(item.data, change, _noise_share(setting, item), tilts)
     filter_volume(change, target, weights, setting.device, progress, "holding the data" + what)
+    merge(target, change, target, TiltRange(*tilts))
     return {"share_of_change_kept": float(weights.mean())}
 
 
-def _noise_share(item: _Item) -> np.ndarray:
+def _noise_share(setting: _Setting, item: _Item) -> Curve:
     """Noise power over power of a tomogram by frequency, from the halves or from its emptiest parts."""
     mean, sd = robust_statistics(item.data)
     if item.difference is not None:
-        share = share_from_halves(item.data, item.difference, mean, sd, SPECTRUM_EDGE)
+        share = share_from_halves(item.data, item.difference, mean, sd)
     else:
-        share = share_from_background(item.data, mean, sd, SPECTRUM_EDGE)
-    return share.rho.clamp(0, 1).numpy()
+        share = share_from_background(item.data, mean, sd)
+        if share.contrast < LOWEST_CONTRAST:
+            setting.progress.warn(
+                f"no part of {item.path} is emptier than the rest, so its noise may be measured too high and its data "
+                "held too loosely; halves (even, odd) would measure it directly."
+            )
+    measured = missing_wedge_mask(share.block, *tilt_range(setting.model))
+    frequency, values = radial_average(share.rho.clamp(0, 1).numpy(), share.block, inside=measured)
+    known = np.isfinite(values)
+    return frequency[known], values[known]
 
 
 def _write_uncertainty(
@@ -221,7 +235,7 @@ def _write_uncertainty(
 ) -> None:  # fmt: skip
     """Spread of the denoised volume over the mirrored copies, on the tomogram's grid and grey scale."""
     job = setting.job
-    network = network_function(setting.model.denoiser, setting.device)
+    network = unclipped(network_function(setting.model.denoiser, setting.device))
     with scratch_volume(setting.folder.path, volume.shape) as spread:
         _run(setting, mirrored_spread(network, mirrors), volume, spread, "measuring the uncertainty")
         result: Readable = volume.resample_back(spread) if volume.shape != volume.file_shape else spread

@@ -19,6 +19,7 @@ import torch
 from scipy import fft
 
 from ..fourier import is_measured, missing_wedge_mask
+from ..tiling import Readable, shape_of
 
 #: Bytes of (z, x) sections that are transformed at once.
 SECTION_BYTES = 64 * 2**20
@@ -61,8 +62,8 @@ def missing_part(volume: np.ndarray, tilt_range: TiltRange) -> np.ndarray:
 
 
 def merge(
-    measured: np.ndarray,
-    filled: np.ndarray,
+    measured: Readable,
+    filled: Readable,
     output: np.ndarray,
     tilt_range: TiltRange,
     on_section: Callable[[int], None] | None = None,
@@ -72,7 +73,7 @@ def merge(
     Parameters
     ----------
     measured, filled
-        (z, y, x) on one grey scale, arrays or memory maps; ``filled`` may be ``output``.
+        (z, y, x) on one grey scale; either may be ``output``.
     output
         (z, y, x), float32.
     tilt_range
@@ -80,10 +81,11 @@ def merge(
     on_section
         Called with the number of sections after each group of them.
     """
-    depth, height, width = measured.shape
+    depth, height, width = shape_of(measured)
     for rows in sections(height, 4 * depth * width):
-        data = np.asarray(measured[:, rows], np.float32)
-        change = np.asarray(filled[:, rows], np.float32) - data
+        region = (slice(None), rows, slice(None))
+        data = np.asarray(measured[region], np.float32)
+        change = np.asarray(filled[region], np.float32) - data
         output[:, rows] = data + missing_part(change, tilt_range)
         if on_section:
             on_section(rows.stop - rows.start)

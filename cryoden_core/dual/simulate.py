@@ -30,7 +30,7 @@ from ..tiling import Readable, Shape, TileFunction, read_tile
 from .denoise import open_for
 from .domains import DomainVolume, Scale, open_volume_for, soft_clip, soft_unclip
 from .model import DualModel
-from .translate import apply_network, network_function, scratch_volume
+from .translate import apply_network, network_function, scratch_volume, unclipped
 
 
 @dataclass
@@ -120,7 +120,7 @@ def convert(job: DualConvertJob, progress: Progress) -> dict[str, Any]:
         with _noise_fields(setting, volume.shape, source, 0, 1) as noises:
             _simulate_one(setting, volume, noises, job.output, "")
     else:
-        network = network_function(setting.model.denoiser, setting.device)
+        network = unclipped(network_function(setting.model.denoiser, setting.device))
         with scratch_volume(setting.folder.path, volume.shape) as clean:
             _apply(setting, network, volume, clean, "converting")
             _write(setting, volume, clean, job.output)
@@ -217,7 +217,7 @@ def _simulate_one(
         _apply(setting, network, Noised(clean, noises[0], amplitude), whole, "simulating" + name)
         mean, sd = robust_statistics(whole)
         for slab in mrc.slabs(whole):
-            whole[slab] = (whole[slab] - mean) / sd
+            whole[slab] = soft_unclip((whole[slab] - mean) / sd)
         _write(setting, clean, whole, output)
         if len(noises) == 1:
             return []
@@ -250,7 +250,7 @@ def _write(setting: _Setting, volume: DomainVolume, values: Readable, path: str)
     mode = setting.job.output_mode
     with mrc.create_volume(path, volume.file_shape, volume.voxel_size, volume.origin, mode) as target:
         for slab in mrc.slabs(target):
-            target[slab] = setting.scale.undo(soft_unclip(np.asarray(values[slab, :, :])))
+            target[slab] = setting.scale.undo(values[slab, :, :])
 
 
 def _copy(source: str, target: str) -> str:

@@ -5,7 +5,7 @@ is a number, the *strength*: y = t + strength * H(d - t), with t the tomogram an
 data: no measured frequency may change by more than the noise that the tomogram has there.  Its weights are
 sqrt(noise power / greater power of t and of d - t): near 1 where there is next to nothing but noise, small where the
 tomogram can be trusted, and smaller where the denoiser removes or invents more than can be noise.  In the missing
-wedge, where there are no data, H is 1.
+wedge, where there are no data, the change is taken whole.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import torch
 from torch.nn import functional
 
 from ..device import mixed_precision
-from ..fourier import missing_wedge_mask
+from ..fourier import frequency_radius, missing_wedge_mask, radial_average
 from ..mrc import errors_of_writing
-from ..nmsg.spectrum import block_shape, mean_spectrum, smooth_spectrum
+from ..nmsg.spectrum import block_shape, mean_spectrum
 from ..progress import Progress
 from ..tiling import BLEND, Readable, Shape, TileFunction, apply_tiled, choose_tile, shape_of, smallest_tile
-from .domains import soft_clip
+from .domains import soft_clip, soft_unclip
 
+#: Frequencies in cycles per voxel, and a value at each.
+Curve = tuple[np.ndarray, np.ndarray]
 #: Context around each tile; the networks reach farther, with next to no weight (see cryoden_core.nmsg.denoiser).
 HALO = 24
 #: Edge of the blocks whose spectra say how much may change; H is then a convolution with a kernel of this edge.
@@ -78,6 +80,16 @@ def apply_network(
     )  # fmt: skip
 
 
+def unclipped(function: TileFunction) -> TileFunction:
+    """A function with the compression of large values undone in its results."""
+
+    def run(data: torch.Tensor) -> torch.Tensor:
+        result = function(data)
+        return torch.from_numpy(np.asarray(soft_unclip(result.cpu().numpy()), np.float32)).to(result.device)
+
+    return run
+
+
 # ---- the denoised volume on the data's terms -------------------------------------------------------------------------
 
 
@@ -123,41 +135,40 @@ def _block_means(slab: np.ndarray) -> np.ndarray:
     return blocks.mean(axis=(1, 3)).ravel()
 
 
-def holding_filter(
-    data: Readable, change: Readable, noise_share: np.ndarray, tilt_range: tuple[float, float]
-) -> np.ndarray:
-    """H of the module's text: (bz, by, bx // 2 + 1), 0 to 1, on the grid of a block of :data:`SPECTRUM_EDGE`.
+def holding_filter(data: Readable, change: Readable, noise_share: Curve, tilt_range: tuple[float, float]) -> np.ndarray:
+    """H of the module's text, the same in all directions: (bz, by, bx // 2 + 1), 0 to 1, on the grid of a block.
+
+    The block has edges of :data:`SPECTRUM_EDGE`; the lowest frequency at which H can differ from its neighbours is the
+    inverse of that.
 
     Parameters
     ----------
     data, change
         (z, y, x): the tomogram, and what is to be added to it.
     noise_share
-        Noise power over power of the tomogram, on the same grid.
+        Frequencies, cycles per voxel, and noise power over power of the tomogram there.
     tilt_range
-        Angles of the first and last view, degrees.
+        Angles of the first and last view, degrees; only what was measured is looked at.
     """
     block = block_shape(shape_of(data), SPECTRUM_EDGE)
-    total, changed = (mean_spectrum(volume, block) for volume in (data, change))
-    total, changed = (smooth_spectrum(power, 1.0).numpy() for power in (total, changed))
-    weights = np.sqrt(noise_share * total / np.maximum(np.maximum(changed, total), 1e-30))
+    measured = missing_wedge_mask(block, *tilt_range)
+    total, changed = (mean_spectrum(volume, block).numpy() for volume in (data, change))
+    frequency, of_data = radial_average(total, block, inside=measured)
+    limit = np.fmax(of_data, radial_average(changed, block, inside=measured)[1])
+    known = np.isfinite(of_data) & (limit > 0)
+    if not known.any():
+        return np.ones_like(total)
+    curve = np.sqrt(np.interp(frequency[known], *noise_share) * of_data[known] / limit[known])
+    weights = np.interp(frequency_radius(block), frequency[known], curve).astype(np.float32)
     # A brightness that differs is no noise; the fit has matched the means.
     weights[0, 0, 0] = 0.0
-    measured = missing_wedge_mask(block, *tilt_range)
-    return np.where(measured, weights, 1.0).astype(np.float32)
+    return weights
 
 
 def filter_function(weights: np.ndarray, device: torch.device) -> TileFunction:
     """A filter as a function of tiles (z, y, x): the convolution with its kernel, which is half a block in radius."""
     edges = (weights.shape[0], weights.shape[1], 2 * (weights.shape[2] - 1))
     kernel = np.fft.fftshift(np.fft.irfftn(weights, s=edges)).astype(np.float32)
-    # The kernel of a block is periodic; its faces are faded out so that nothing wraps.
-    fade = np.ones(edges, np.float32)
-    for axis, edge in enumerate(edges):
-        line = np.cos(np.pi * (np.arange(edge) - edge // 2) / edge) ** 2
-        fade *= line.reshape([-1 if a == axis else 1 for a in range(3)]).astype(np.float32)
-    kernel = kernel * fade
-
     half = [edge // 2 for edge in edges]
     margins = [margin for margin in reversed(half) for _ in range(2)]
 

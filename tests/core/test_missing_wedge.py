@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from cryoden_core.jobs import DualWedgeJob, JobError
 from cryoden_core.metrics import fourier_change, fourier_correlation
 from cryoden_core.phantom.spheres import random_spheres
 from cryoden_core.progress import Progress
+from cryoden_core.tiling import shape_of
 from cryoden_core.training import Trainer, TrainingSettings
 
 RANGES = [TiltRange(), TiltRange(-50, 70), TiltRange(-40, 55)]
@@ -115,7 +117,9 @@ TINY = wedge_training.WedgePreset(features=8, depth=2, edge=32, batch=1, steps=2
 
 
 def source(data: np.ndarray) -> CropSource:
-    volume = DomainVolume("t.mrc", data, Scale(float(data.mean()), float(data.std()), 1), 1, 1, data.shape, (0, 0, 0))
+    volume = DomainVolume(
+        "t.mrc", data, Scale(float(data.mean()), float(data.std()), 1), 1, 1, shape_of(data), (0, 0, 0)
+    )
     return CropSource([volume], wedge_preserving_symmetries(-60, 60))
 
 
@@ -157,7 +161,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def job(tomogram: Path, folder: Path, **parameters: object) -> DualWedgeJob:
     given = {"input": str(tomogram), "output": str(folder / "filled.mrc"), "preset": "fast", "threads": 1}
-    return DualWedgeJob.from_parameters({**given, **parameters})
+    return cast(DualWedgeJob, DualWedgeJob.from_parameters({**given, **parameters}))
 
 
 def test_what_is_filled_in_resembles_the_truth_and_what_was_measured_stays(

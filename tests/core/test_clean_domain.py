@@ -17,6 +17,17 @@ SMALL = {"depth": 32, "height": 48, "width": 64, "vesicles": 0, "tubes": 0, "she
          "clusters": 0, "beads": 1, "particles": 4, "membrane_proteins": 0}  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def template(tmp_path_factory):
+    """One small map as the only template: the built-in shapes take longer to make than to place."""
+    path = tmp_path_factory.mktemp("maps") / "dumbbell.mrc"
+    z, y, x = np.indices((15, 15, 15)) - 7.0
+    balls = [np.exp(-((x - c) ** 2 + y**2 + z**2) / 6) for c in (-3, 3)]
+    write_volume(str(path), np.sum(balls, axis=0).astype(np.float32), 10.0)
+    SMALL["templates"] = [str(path)]
+    return path
+
+
 def make(folder, **choices):
     return api.clean_domain(str(folder), **{**SMALL, **choices})
 

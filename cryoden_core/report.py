@@ -67,13 +67,8 @@ def write_report(
     JobError
         When the file cannot be written.
     """
-    width, height = slices_size(before.shape)
-    heading = 0.45 if title else 0.1
-    figure = new_figure(width, heading + height + 3.6)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[heading + height, 3.6])
-    if title:
-        top.text(0.5, 1 - 0.5 * heading / (heading + height), title, fontsize=13, ha="center", va="center")
-    _draw_slices(top, (width, heading + height), before, after, voxel_size)
+    figure, top, size, bottom = _two_rows(*slices_size(before.shape), title)
+    _draw_slices(top, size, before, after, voxel_size)
     trained = bool(_loss_columns(metrics or {}))
     axes = list(np.atleast_1d(bottom.subplots(1, 1 + trained + bool(halves))))
     if trained:
@@ -93,7 +88,7 @@ def write_reconstruction(
     metrics: Optional[Metrics] = None,
     title: str = "",
 ) -> None:
-    """Write the picture of a reconstruction, whole or not at all.
+    """Write the picture of a reconstruction, whole or not at all; raises as :func:`write_report` does.
 
     Parameters
     ----------
@@ -101,38 +96,23 @@ def write_reconstruction(
         PNG file.
     tomograms
         Name to (z, y, x), one or several of the same shape, arrays or memory-maps; each has its own contrast.
-    voxel_size
-        Angstrom; 0 leaves axes in voxels.
     residuals
         Name to (tilt angles in degrees, relative residual of each view).
     halves
         Name to the Fourier shell correlation of the halves, (frequency in cycles per voxel, correlation).
-    metrics
-        Columns of ``metrics.csv``; drawn when they hold a loss.
-    title
-        Above the picture.
-
-    Raises
-    ------
-    JobError
-        When the file cannot be written.
+    voxel_size, metrics, title
+        As for :func:`write_report`.
     """
     blocks: List[Block] = []
     for name, tomogram in tomograms.items():
         slices = central_slices(tomogram)
-        low, high = common_contrast(list(slices), list(slices))
-        blocks.append((name, slices, low, high))
+        blocks.append((name, slices, *common_contrast(list(slices), list(slices))))
     shape = next(iter(tomograms.values())).shape
     width, height = slices_size(shape, len(blocks))
-    heading = 0.45 if title else 0.1
     trained = bool(_loss_columns(metrics or {}))
     panels = 1 + trained + bool(residuals) + bool(halves)
-    wide = max(width, _COLUMN * panels)
-    figure = new_figure(wide, heading + height + 3.6)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[heading + height, 3.6])
-    if title:
-        top.text(0.5, 1 - 0.5 * heading / (heading + height), title, fontsize=13, ha="center", va="center")
-    _draw_blocks(top, (wide, heading + height), shape, blocks, voxel_size, left=(wide - width) / 2)
+    figure, top, size, bottom = _two_rows(max(width, _COLUMN * panels), height, title)
+    _draw_blocks(top, size, shape, blocks, voxel_size, left=(size[0] - width) / 2)
     axes = list(np.atleast_1d(bottom.subplots(1, panels)))
     if trained:
         _draw_loss(axes.pop(0), metrics or {})
@@ -231,6 +211,16 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def _two_rows(width: float, height: float, title: str) -> Tuple[Figure, Any, Tuple[float, float], Any]:
+    """A figure, its upper row (slices of this size under the title), that row's size in inches, its lower row."""
+    heading = 0.45 if title else 0.1
+    figure = new_figure(width, heading + height + 3.6)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[heading + height, 3.6])
+    if title:
+        top.text(0.5, 1 - 0.5 * heading / (heading + height), title, fontsize=13, ha="center", va="center")
+    return figure, top, (width, heading + height), bottom
+
+
 def _block(shape: Tuple[int, ...]) -> Tuple[float, float, float]:
     """Width and height of the xy slice and thickness of the side views, inches, such that a block fits its column."""
     depth, height, width = shape
@@ -258,13 +248,9 @@ def _draw_slices(
 
 
 def _draw_blocks(
-    parent: Any,
-    size: Tuple[float, float],
-    shape: Tuple[int, ...],
-    blocks: List[Block],
-    voxel_size: float,
+    parent: Any, size: Tuple[float, float], shape: Tuple[int, ...], blocks: List[Block], voxel_size: float,
     left: float = 0.0,
-) -> None:
+) -> None:  # fmt: skip
     """Blocks side by side; in each the xy slice, xz below it and yz to its right, on one scale.
 
     ``size`` is that of the parent in inches; the blocks stand at its bottom, the first ``left`` inches from its edge.

@@ -3,12 +3,14 @@
 Every eighth view is left out of short fits to a few sections in the middle of the tomogram; what the network then says
 of those views is compared with them.  The noise of a held-out view cannot be predicted, so the error falls while the
 network learns the specimen and rises once it learns the noise (Hansen's *discrepancy* needs the noise's level, this
-does not).  The fit to all views is then made with the strength and the number of passes where the error was least.
+does not).  The fit to all views is then made with the strongest penalties that do as well as any, and the number of
+passes where their error was least.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +59,7 @@ class _Watch:
     def __init__(self, data: FitData, every: int) -> None:
         self.data, self.every = data, every
         self.fit: SingleFit | None = None
-        self.errors: list[float] = []
+        self.per_view: list[np.ndarray] = []
 
     @torch.no_grad()
     def __call__(self, passes: int, trainer: Trainer) -> dict[str, float]:
@@ -68,11 +70,25 @@ class _Watch:
         target, weights = data.views_of(sections)
         predicted = data.projector.forward(task.density(trainer, self.fit.data[1], sections))
         # Both without the masked pixels, which are 0 in the target.
-        self.errors.append(unexplained_share(predicted * (weights > 0), target))
-        best = int(np.argmin(self.errors))
-        if len(self.errors) - 1 - best >= PATIENCE:
+        self.per_view.append(unexplained_share(predicted * (weights > 0), target))
+        if len(self.per_view) - 1 - self.best >= PATIENCE:
             trainer.finish()
         return {"held_out_error": self.errors[-1]}
+
+    @property
+    def errors(self) -> list[float]:
+        """Mean over the held-out views after each check."""
+        return [float(errors.mean()) for errors in self.per_view]
+
+    @property
+    def best(self) -> int:
+        """Number of the check with the least error."""
+        return int(np.argmin(self.errors))
+
+    @property
+    def standard_error(self) -> float:
+        """How well the least error is known."""
+        return float(self.per_view[self.best].std() / math.sqrt(len(self.per_view[self.best])))
 
 
 def choose(
@@ -103,26 +119,25 @@ def choose(
     data = prepare(block.subset(~held), how, "pilot", 1, None if part is None else part[~held])
     hidden = prepare(block.subset(held), blind, "held_out", 1, None if part is None else part[held])
     every = max(1, settings.preset.passes // 15)
-    errors: dict[str, list[float]] = {}
-    candidates = settings.preset.penalties
-    for penalties in candidates:
+    watches: dict[tuple[float, float], _Watch] = {}
+    for penalties in settings.preset.penalties:
         watch = _Watch(hidden, every)
         watch.fit = SingleFit(
             {1: data}, dataclasses.replace(small, preset=dataclasses.replace(small.preset, penalties=(penalties,))),
             seed, progress, name="pilot with held-out views", on_pass=watch,
         )  # fmt: skip
         watch.fit.fit()
-        errors[_label(penalties)] = watch.errors
-    best = min(candidates, key=lambda penalties: min(errors[_label(penalties)]))
-    curve = errors[_label(best)]
-    choice = Choice((int(np.argmin(curve)) + 1) * every, best, min(curve), errors)
+        watches[penalties] = watch
+    chosen, watch = _strongest_that_will_do(watches)
+    errors = {_label(penalties): watch.errors for penalties, watch in watches.items()}
+    choice = Choice((watch.best + 1) * every, chosen, watch.errors[watch.best], errors)
     write_json({"fingerprint": fingerprint, "choice": dataclasses.asdict(choice)}, path)
     remove_prepared(how.folder, "pilot", "held_out")
     return choice
 
 
-def unexplained_share(predicted: torch.Tensor, target: torch.Tensor) -> float:
-    """Share of the target's power that a prediction, with the best gain, does not explain.
+def unexplained_share(predicted: torch.Tensor, target: torch.Tensor) -> np.ndarray:
+    """Share of each target view's power that a prediction, with the best gain, does not explain, (views,).
 
     Frequencies count as they do in the volume, where those of a view are spread over a length that grows with the
     frequency: without that, the error of views is ruled by what is coarse.  The gain is free because the penalties
@@ -135,8 +150,20 @@ def unexplained_share(predicted: torch.Tensor, target: torch.Tensor) -> float:
     width = target.shape[-1]
     spread = torch.arange(width // 2 + 1, device=target.device) / width
     a, b = (torch.fft.rfft(values.float()) for values in (predicted, target))
-    power = [float((spread * x.abs().square()).sum()) for x in (a, b)]
-    return 1 - float((spread * (a * b.conj()).real).sum()) ** 2 / max(power[0] * power[1], 1e-30)
+    explained = (spread * (a * b.conj()).real).sum(dim=(1, 2)).square()
+    power = [(spread * values.abs().square()).sum(dim=(1, 2)) for values in (a, b)]
+    return (1 - explained / (power[0] * power[1]).clamp_min(1e-30)).cpu().numpy()
+
+
+def _strongest_that_will_do(watches: dict[tuple[float, float], _Watch]) -> tuple[tuple[float, float], _Watch]:
+    """The last of the penalties, which grow, whose least error is the least of all within what that is known to.
+
+    The rule of one standard error (Breiman et al., *Classification and Regression Trees*, 1984): held-out views lie
+    between views that were fitted, and so see less of the noise in a volume than a volume has.
+    """
+    least = min(watches.values(), key=lambda watch: watch.errors[watch.best])
+    limit = least.errors[least.best] + least.standard_error
+    return [(penalties, watch) for penalties, watch in watches.items() if watch.errors[watch.best] <= limit][-1]
 
 
 def _label(penalties: tuple[float, float]) -> str:

@@ -28,8 +28,8 @@ class Preset:
     loss, crowther_weight
         See :mod:`cryoden_core.mlp.losses`.
     penalties
-        Pairs of weights (sparsity, total variation) among which views that are held out choose; the first is taken
-        where none are.
+        Pairs of weights (sparsity, total variation), growing, among which views that are held out choose; the first
+        is taken where none are.
     """
 
     field: str = "lattice"

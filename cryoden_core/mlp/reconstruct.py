@@ -39,7 +39,7 @@ from .presets import PRESETS, Preset
 from .single import GIB, Settings, SingleFit, binnings
 
 #: Million voxels a second on one CPU core, measured: forward, projections and gradient.
-CPU_MVOXELS = {"lattice": 1.5, "siren": 0.3, "fourier": 0.3}
+CPU_MVOXELS = {"lattice": 2.0, "siren": 0.3, "fourier": 0.3}
 #: A fit on the CPU that would take longer than this is refused.
 LONGEST_CPU_HOURS = 4.0
 #: Diameter of most gold beads.
@@ -90,6 +90,9 @@ def reconstruct(job: MlpJob, progress: Progress) -> dict[str, Any]:
                   warnings=progress.warnings)  # fmt: skip
     write_json(result, folder.result)
     remove_aligned(folder)
+    # The state of a fit is many times the tomogram's size.
+    for file in glob.glob(folder.checkpoint + "*"):
+        os.remove(file)
     return result
 
 

@@ -33,6 +33,8 @@ MEMORY_SHARE = 0.6
 #: A CPU evaluates a million voxels at a time: more gains nothing.
 CPU_PIECE = 2**20
 GIB = 2**30
+#: Bytes a second that any disk can be expected to take.
+DISK_SPEED = 200e6
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,13 @@ class SingleFit:
             network, plan, weights, preset.rate, preset.sections, piece_voxels(network, finest, self.settings),
             self.seed, self.settings.fit_views, self.on_pass, self.name,
         )  # fmt: skip
+        # A fine lattice of a large volume takes gigabytes: writing it may take a tenth of the time, not more.
+        kept = 4 * 4 * sum(parameter.numel() for parameter in network.parameters())
         self.trainer = Trainer(
-            self.task, TrainingSettings(self.task.steps, ema_decay=0.9, clip=10.0, checkpoint_seconds=30.0),
+            self.task,
+            TrainingSettings(
+                self.task.steps, ema_decay=0.9, clip=10.0, checkpoint_seconds=max(30.0, 10 * kept / DISK_SPEED)
+            ),
             self.settings.device, self.seed, self.progress, self.checkpoint, self.fingerprint,
         )  # fmt: skip
         self.seconds = 0.0

@@ -54,7 +54,7 @@ def run(files, **given):
 
 
 def test_a_tomogram_with_its_size_place_and_figures_comes_out(files, tmp_path):
-    result = run(files, passes=10, preview_every=5)
+    result = run(files, passes=10, preview_every=10)
     with mrcfile.open(files["output"]) as tomogram:
         assert tomogram.data.shape == SHAPE
         assert float(tomogram.voxel_size.x) == pytest.approx(10)
@@ -117,8 +117,8 @@ def test_held_out_views_stop_a_fit_to_noise_early_and_prefer_strong_penalties(fi
     _, given = phantom()
     views = given.projections
     noisy = views + np.random.default_rng(1).normal(0, 2 * views.std(), views.shape)
-    clean = run(files, passes=24, held_out=True)
-    result = run(files, passes=24, held_out=True, input=write_stack(tmp_path / "n.mrc", noisy))
+    clean = run(files, passes=15, held_out=True)
+    result = run(files, passes=15, held_out=True, input=write_stack(tmp_path / "n.mrc", noisy))
     assert result["passes"] < clean["passes"]
     assert result["total_variation"] > clean["total_variation"]
     assert clean["held_out_error"] < 0.2 < result["held_out_error"]

@@ -234,8 +234,9 @@ class MlpJob(ReconstructionJob):
         0.0, "memory that the fit may take; 0 takes what is free", unit="GiB", minimum=0.0, maximum=10000.0
     )
     slices: int = parameter(
-        0, "sections along y in a step; 0 takes the preset's number, or an eighth of all", minimum=0, maximum=4096, expert=True
-    )
+        0, "sections along y in a step; 0 takes the preset's number, or an eighth of all", minimum=0, maximum=4096,
+        expert=True,
+    )  # fmt: skip
 
     @property
     def spread(self) -> str:

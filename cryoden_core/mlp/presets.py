@@ -44,7 +44,7 @@ class Preset:
     sections: int = 0
     loss: str = "l2"
     crowther_weight: float = 0.05
-    penalties: Tuple[Tuple[float, float], ...] = ((1.0, 0.0), (1.0, 1.0), (2.0, 1.0))
+    penalties: Tuple[Tuple[float, float], ...] = ((1.0, 0.0), (1.0, 1.0))
 
 
 PRESETS = {

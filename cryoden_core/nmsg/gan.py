@@ -23,7 +23,7 @@ from .noise_report import noise_band
 
 #: Fewer independent blocks of real noise than this cannot teach a network what noise is.
 MIN_BLOCKS = 24
-STEPS = 300
+STEPS = 200
 BATCH = 8
 CRITIC_STEPS = 2
 PENALTY = 10.0

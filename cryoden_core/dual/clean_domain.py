@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import mrc, report
 from ..jobs import CleanDomainJob, write_job, write_json
-from ..phantom.cell import CellRecipe, pack_cell
+from ..phantom.cell import CellRecipe, check_cell, pack_cell
 from ..phantom.packing import GrandModel
 from ..phantom.particles import count_by_class
 from ..phantom.shapes import builtin_templates, channel
@@ -178,6 +178,7 @@ def _packed(job: CleanDomainJob, progress: Progress) -> Iterator[Maker]:
         in_membranes = read_templates(given, job.voxel_size, job.resolution) if given else [channel(job.voxel_size)]
     asked = {name: value for name, value in dataclasses.asdict(job).items() if name not in _OUTSIDE}
     shape, recipe = (job.depth, job.height, job.width), recipe_of(job)
+    check_cell(shape, templates, recipe)
     for index in range(job.volumes):
         seed = seed_of(job, index)
 

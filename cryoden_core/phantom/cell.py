@@ -124,13 +124,8 @@ def pack_cell(
     JobError
         When templates are missing or differ in voxel size, the cluster's class is unknown, or no template fits.
     """
+    check_cell(shape, templates, recipe)
     voxel_size = check_templates([*templates, *membrane_templates])
-    smallest = min(min(np.ptp(np.argwhere(t.density > 0), axis=0)) + 1 for t in templates)
-    if smallest > min(shape):
-        raise JobError(
-            f"no template fits a field of {shape[2]} x {shape[1]} x {shape[0]} voxels (x, y, z); make it larger than "
-            f"{smallest} voxels."
-        )
     packer = _CellPacker(shape, templates, membrane_templates, recipe, voxel_size, seed)
     for done, stage in enumerate((packer.freeze, packer.membranes, packer.gold, packer.filaments, packer.clusters)):
         stage()
@@ -141,6 +136,29 @@ def pack_cell(
     if on_share:
         on_share(1.0)
     return packer.model(), packer.drawn
+
+
+def check_cell(shape: tuple[int, int, int], templates: Sequence[Template], recipe: CellRecipe) -> None:
+    """Refuse what cannot be packed, before it is tried.
+
+    Raises
+    ------
+    JobError
+        When there is no template, none fits into the field, or the cluster's class is unknown.
+    """
+    check_templates(templates)
+    smallest = min(min(np.ptp(np.argwhere(t.density > 0), axis=0)) + 1 for t in templates)
+    if smallest > min(shape):
+        raise JobError(
+            f"no template fits a field of {shape[2]} x {shape[1]} x {shape[0]} voxels (x, y, z); make it larger than "
+            f"{smallest} voxels."
+        )
+    names = [template.name for template in templates]
+    if recipe.cluster_template and recipe.cluster_template not in names:
+        raise JobError(
+            f"no template is called {recipe.cluster_template!r}, which is to form clusters; there are: "
+            f"{', '.join(names)}."
+        )
 
 
 class _CellPacker:
@@ -238,15 +256,8 @@ class _CellPacker:
 
     def clusters(self) -> None:
         """Chains of one class, each member 250 to 350 angstrom from the last."""
-        chosen = max(self.single, key=lambda pair: pair[0].template.mass)
-        if self.recipe.cluster_template:
-            named = {kind.name: (turnable, kind) for turnable, kind in self.single}
-            if self.recipe.cluster_template not in named:
-                raise JobError(
-                    f"no template is called {self.recipe.cluster_template!r}, which is to form clusters; there are: "
-                    f"{', '.join(named)}."
-                )
-            chosen = named[self.recipe.cluster_template]
+        named = [pair for pair in self.single if pair[1].name == self.recipe.cluster_template]
+        chosen = max(named or self.single, key=lambda pair: pair[0].template.mass)
         for _ in range(self._draw_count("clusters", self.recipe.clusters)):
             self.chains += 1
             self._cluster(*chosen, int(self.random.integers(CLUSTER_SIZES[0], CLUSTER_SIZES[1] + 1)))

@@ -118,6 +118,8 @@ def test_bad_templates_are_refused_before_anything_is_written(tmp_path):
     for templates, message in (([str(tmp_path / "none")], "does not exist"), ([str(tmp_path / "bad.pdb")], "bad.pdb")):
         with pytest.raises(JobError, match=message):
             make(tmp_path / "out", templates=templates)
+    with pytest.raises(JobError, match="no template is called 'ribosome'"):
+        make(tmp_path / "out", cluster_template="ribosome")
     assert not list((tmp_path / "out").rglob("*.mrc")) and not (tmp_path / "out" / "tomograms.star").exists()
 
 

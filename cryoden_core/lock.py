@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
+from typing import TextIO
 
 from .jobs import JobError, RunFolder
 
@@ -19,6 +21,10 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+#: A run that was told to stop finishes its step and writes its checkpoint; its successor waits this long for it.
+PATIENCE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
@@ -39,7 +45,7 @@ def sole_use(folder: RunFolder | None) -> Iterator[None]:
     # Open for writing: network file systems refuse an exclusive lock on what is open for reading only.
     with open(folder.lock, "a+", encoding="utf-8") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(stream)
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {socket.gethostname()}")
             stream.flush()
@@ -53,3 +59,15 @@ def sole_use(folder: RunFolder | None) -> Iterator[None]:
             # No such lock here: the run goes on without.
             pass
         yield
+
+
+def _take(stream: TextIO) -> None:
+    """Lock an open file; raises BlockingIOError when another process keeps it."""
+    last = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > last:
+                raise
+            time.sleep(0.1)

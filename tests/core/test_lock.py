@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -15,6 +16,11 @@ HOLD = (
     "import sys; from cryoden_core.lock import sole_use; from cryoden_core.jobs import RunFolder\n"
     "with sole_use(RunFolder(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 )
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -62,6 +68,13 @@ def test_a_killed_process_leaves_the_folder_free(folder, holder):
     holder.wait()
     with sole_use(folder):
         pass
+
+
+def test_a_run_that_is_about_to_end_is_waited_for(folder, holder, monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 30.0)
+    threading.Timer(0.5, holder.kill).start()
+    with sole_use(folder):
+        assert holder.wait(10) != 0
 
 
 def test_a_process_frees_the_folder_when_its_run_ends_or_fails(folder):

@@ -132,6 +132,46 @@ def residuals_figure(residuals: Mapping[str, Curve]) -> Figure:
     return figure
 
 
+def comparison_figure(tomograms: Mapping[str, np.ndarray], voxel_size: float = 0.0) -> Figure:
+    """Central slices of tomograms (z, y, x) of one shape side by side, each with its own contrast."""
+    blocks: List[Block] = []
+    for name, tomogram in tomograms.items():
+        slices = central_slices(tomogram)
+        blocks.append((name, slices, *common_contrast(list(slices), list(slices))))
+    shape = next(iter(tomograms.values())).shape
+    width, height = slices_size(shape, len(blocks))
+    figure = new_figure(width, height)
+    _draw_blocks(figure, (width, height), shape, blocks, voxel_size)
+    return figure
+
+
+def side_spectrum(volume: np.ndarray) -> np.ndarray:
+    """Logarithm of the power (kz, kx) of a volume (z, y, x), summed along ky, zero frequency in the middle.
+
+    The missing wedge is a dark double cone about the vertical.
+    """
+    window = [np.hanning(size + 2)[1:-1] for size in volume.shape]
+    tapered = (volume - volume.mean()) * window[0][:, None, None] * window[1][:, None] * window[2]
+    power = np.abs(np.fft.fftshift(np.fft.fftn(tapered))) ** 2
+    summed = power.sum(axis=1)
+    return np.log10(summed + 1e-6 * summed.max() + np.finfo(np.float64).tiny)
+
+
+def side_spectra_figure(tomograms: Mapping[str, np.ndarray]) -> Figure:
+    """Power in the kx, kz plane of the central blocks of tomograms, by name."""
+    figure = new_figure(3.2 * len(tomograms), 3.4)
+    axes: Any = np.atleast_1d(np.asarray(figure.subplots(1, len(tomograms)), dtype=object))
+    for axis, (name, tomogram) in zip(axes, tomograms.items()):  # noqa: B905 (Python 3.8)
+        axis.imshow(
+            side_spectrum(central_block(tomogram)), cmap="gray", origin="lower", aspect="auto",
+            extent=(-0.5, 0.5, -0.5, 0.5),
+        )  # fmt: skip
+        axis.set_title(name)
+        axis.set_xlabel("kx (cycles per voxel)")
+    axes[0].set_ylabel("kz (cycles per voxel)")
+    return figure
+
+
 def slices_figure(before: np.ndarray, after: np.ndarray, voxel_size: float = 0.0) -> Figure:
     """Central slices of two volumes (z, y, x) and of their difference, all with one contrast."""
     size = slices_size(before.shape)

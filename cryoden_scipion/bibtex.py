@@ -25,4 +25,22 @@
     pages = {2043--2052},
     year = {2021}
 }
+
+@article{VanVeen2024,
+    author = {Van Veen, Dave and Galaz-Montoya, Jesus G. and Shen, Liyue and Baldwin, Philip and Chaudhari, Akshay S. and Lyumkis, Dmitry and Schmid, Michael F. and Chiu, Wah and Pauly, John},
+    title = {Missing Wedge Completion via Unsupervised Learning with Coordinate Networks},
+    journal = {International Journal of Molecular Sciences},
+    volume = {25},
+    pages = {5473},
+    year = {2024},
+    doi = {10.3390/ijms25105473}
+}
+
+@article{Zeng2024,
+    author = {Zeng, Xiangrui and Ding, Yizhe and Zhang, Yueqian and Uddin, Mostofa Rafid and Dabouei, Ali and Xu, Min},
+    title = {DUAL: deep unsupervised simultaneous simulation and denoising for cryo-electron tomography},
+    journal = {bioRxiv},
+    year = {2024},
+    doi = {10.1101/2024.03.02.583135}
+}
 """  # noqa: E501

@@ -21,5 +21,6 @@ OUTPUT_MODEL = "model"
 
 #: Form parameters that more than one file needs.
 IN_TOMO_SET = "inputSetOfTomograms"
+IN_TS_SET = "inputSetOfTiltSeries"
 IN_MASK = "inputMask"
 IN_MODEL = "inputModel"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..report import central_slices, loss_figure, new_figure, save_figure
+from ..report import central_slices, loss_figure, new_figure, save_figure, side_spectrum
 from .alarms import Watch
 from .networks import code_shape, permute_voxels
 
@@ -40,14 +40,6 @@ def volumes_of(watch: Watch, edge: int = 64) -> dict[str, np.ndarray]:
     for network in task.networks.values():
         network.train()
     return {name: values[0, 0].float().cpu().numpy() for name, values in zip(NAMES, batch, strict=True)}
-
-
-def side_spectrum(volume: np.ndarray) -> np.ndarray:
-    """Logarithm of the power (kz, kx) summed along ky, zero frequency in the middle."""
-    window = [np.hanning(size + 2)[1:-1] for size in volume.shape]
-    tapered = (volume - volume.mean()) * window[0][:, None, None] * window[1][:, None] * window[2]
-    power = np.abs(np.fft.fftshift(np.fft.fftn(tapered))) ** 2
-    return np.log10(power.sum(axis=1) + 1e-6 * power.sum(axis=1).max())
 
 
 def write_montage(path: str, volumes: dict[str, np.ndarray], title: str = "") -> None:

@@ -49,7 +49,7 @@ from .evaluate import (
 from .files import RunFolder, read_json, write_json
 from .nmsg import NMSG_PRESETS, SMALLEST_TILE, NmsgJob, NmsgTraining, NmsgTrainJob
 from .phantom import PHANTOM_KINDS, PhantomJob
-from .reconstruct import MlpJob, ReconstructionJob, SirtJob, WbpJob
+from .reconstruct import MLP_PRESETS, MlpJob, ReconstructionJob, SirtJob, WbpJob
 
 __all__ = [
     "DUAL_PRESETS",
@@ -58,6 +58,7 @@ __all__ = [
     "EXIT_INTERRUPTED",
     "EXIT_NO_DEVICE",
     "EXIT_OK",
+    "MLP_PRESETS",
     "NMSG_PRESETS",
     "PHANTOM_KINDS",
     "SCHEMA_VERSION",

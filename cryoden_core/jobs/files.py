@@ -98,6 +98,11 @@ class RunFolder:
         return self._file("aligned%s.mrc" % ("_" + which if which else ""))
 
     @property
+    def comparison(self) -> str:
+        """The weighted back-projection beside which a reconstruction is shown."""
+        return self._file("wbp.mrc")
+
+    @property
     def lock(self) -> str:
         """Held by the process that works in the folder."""
         return self._file("run.lock")

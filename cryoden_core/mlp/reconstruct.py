@@ -363,7 +363,7 @@ def _write_picture(
     if "output_even" in written:
         even, odd = (report.central_block(mrc.open_volume(written[role])) for role in ("output_even", "output_odd"))
         curves = {"halves": fsc(even, odd)}
-    path = os.path.join(folder.path, "wbp.mrc")
+    path = folder.comparison
     with mrc.create_volume(path, series.volume_shape, series.voxel_size) as target:
         weighted_back_projection(
             series.projections, series.tilt_angles_degrees, series.thickness, series.width,
@@ -376,4 +376,3 @@ def _write_picture(
         {"coordinate network": (series.tilt_angles_degrees, np.array(figures["residual_per_view"]))}, curves,
         read_metrics(folder.metrics), f"MLP ({job.preset}): {os.path.basename(job.input)}",
     )  # fmt: skip
-    os.remove(path)

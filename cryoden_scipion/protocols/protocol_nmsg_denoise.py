@@ -39,7 +39,9 @@ from ..convert import (
 )
 from ..estimate import Estimate, estimate_nmsg
 from ..objects import CryodenModel
-from .protocol_base import ProtCryodenStreaming, TomogramFailed, describe_progress, describe_time
+from .protocol_base import ItemFailed
+from .protocol_streaming import ProtCryodenStreaming
+from .texts import describe_progress, describe_time
 
 logger = logging.getLogger(__name__)
 
@@ -258,11 +260,11 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
         if self.trainingMode.get() != TRAIN_SET:
             return []
         wanted = self.trainingTomograms.get()
-        if not self._tomograms or (is_open and len(self._tomograms) < wanted):
+        if not self._items or (is_open and len(self._items) < wanted):
             return None if is_open else []
         train = self._insertFunctionStep(
             self.trainStep,
-            ", ".join(list(self._tomograms)[:wanted]),
+            ", ".join(list(self._items)[:wanted]),
             prerequisites=[],
             needsGPU=self.usesGpu(),
             wait=self.usesGpu(),
@@ -278,7 +280,7 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
                 self._trainingTomograms(), folder, self._jobSettings(NmsgTrainJob), self.useHalfMaps.get()
             )
             self.runCoreJob(job, folder, [folder.model])
-        except (TomogramFailed, JobError) as error:
+        except (ItemFailed, JobError) as error:
             raise RuntimeError("The training failed: %s" % error) from error
 
     def createModelStep(self) -> None:
@@ -304,11 +306,11 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
             self._defineOutputs(**{OUTPUT_MODEL: model})
             self._defineSourceRelation(self.getInputSet(pointer=True), model)
 
-    def denoiseStep(self, tsId: str) -> None:
+    def processItem(self, tsId: str) -> None:
         """Write and run the job of one tomogram."""
         folder = self._itemFolder(tsId)
         job = nmsg_job(
-            self._tomograms[tsId],
+            self._items[tsId],
             folder,
             self._jobSettings(NmsgJob),
             use_halves=self.useHalfMaps.get(),
@@ -486,7 +488,7 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
         return read_json(self._trainingFolder().progress)
 
     def _trainingTomograms(self) -> List[Tomogram]:
-        return list(self._tomograms.values())[: self.trainingTomograms.get()]
+        return list(self._items.values())[: self.trainingTomograms.get()]
 
     def _modelPath(self) -> str:
         """The model to apply; empty when each tomogram trains its own."""

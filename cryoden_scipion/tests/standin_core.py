@@ -87,6 +87,8 @@ def main() -> None:
     pairs = []
     if job.system == "nmsg":
         pairs = [(job.input, job.output), (job.even, job.output_even), (job.odd, job.output_odd)]
+    if job.system == "mlp":
+        pairs = [(job.input, path) for path in (job.output, *job.half_outputs())]
     try:
         for source, target in pairs:
             if target:

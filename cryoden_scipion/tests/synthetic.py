@@ -51,6 +51,34 @@ def halves(shape: Sequence[int] = SHAPE, seed: int = 0) -> Tuple[np.ndarray, np.
     return signal + 1.1 * noise(shape, 200 + seed), signal + 1.1 * noise(shape, 300 + seed)
 
 
+#: Tilt angles of the synthetic tilt series, in the order in which a dose-symmetric scheme takes them.
+TILTS = [0, 10, -10, 20, -20, 30, -30, 40, -40, 50, -50]
+
+
+def tilt_series(angles: Sequence[float] = TILTS, shape: Sequence[int] = SHAPE, seed: int = 0) -> np.ndarray:
+    """Projections (images, y, x) of bright Gaussian blobs, with a little noise; ``u = x cos + z sin`` as in IMOD."""
+    depth, height, width = shape
+    random = np.random.default_rng(seed)
+    centres = random.uniform(-0.35, 0.35, (10, 3)) * (depth, height, width)
+    y, u = np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2
+    images = 0.05 * random.standard_normal((len(angles), height, width))
+    for image, angle in zip(images, np.radians(angles)):
+        for z0, y0, x0 in centres:
+            u0 = x0 * np.cos(angle) + z0 * np.sin(angle)
+            image += np.exp(-((y[:, None] - y0) ** 2 + (u - u0) ** 2) / 8)
+    return images.astype(np.float32)
+
+
+def write_tilt_series(folder: str, name: str, images: np.ndarray, angles: Sequence[float] = TILTS) -> str:
+    """A stack with its angles in a .tlt, both in the order of the stack; returns the path of the stack."""
+    path = write_mrc(os.path.join(folder, name + ".mrc"), images)
+    with mrcfile.open(path, mode="r+") as stack:
+        stack.set_image_stack()
+    with open(os.path.join(folder, name + ".tlt"), "w", encoding="ascii") as stream:
+        stream.writelines("%.2f\n" % angle for angle in angles)
+    return path
+
+
 def write_tomograms(folder: str, ts_ids: Sequence[str], shape: Optional[Sequence[int]] = None) -> str:
     """One tomogram for each tsId; returns the folder."""
     for seed, ts_id in enumerate(ts_ids):

@@ -1,15 +1,17 @@
-"""The pictures of one denoised tomogram, made from the files that its run left.
+"""The pictures of one tomogram, made from the files that its run left.
 
 Each function returns a matplotlib figure that belongs to no window, drawn by :mod:`cryoden_core.report`, which is what
 the core's own report uses.  Volumes stay on the disk: central slices and a central block are read.
 """
 
+import os
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 import numpy as np
 from tomo.objects import Tomogram
 
 from cryoden_core import report
+from cryoden_core.jobs import read_json
 from cryoden_core.metrics import fsc
 from cryoden_core.mrc import open_volume
 from cryoden_core.progress import read_metrics
@@ -38,9 +40,36 @@ def spectra(before: Tomogram, after: Tomogram) -> "Figure":
     return report.spectrum_figure(_volume(before), _volume(after), after.getSamplingRate())
 
 
-def half_map_fsc(before: Tomogram, after: Tomogram) -> Optional["Figure"]:
+def beside_back_projection(tomogram: Tomogram, folder: ItemFolder) -> "Figure":
+    """Central slices of a reconstruction and of the weighted back-projection that its run left."""
+    return report.comparison_figure(_with_back_projection(tomogram, folder), tomogram.getSamplingRate())
+
+
+def side_spectra(tomogram: Tomogram, folder: ItemFolder) -> "Figure":
+    """Power in the kx, kz plane of a reconstruction and of the weighted back-projection."""
+    return report.side_spectra_figure(_with_back_projection(tomogram, folder))
+
+
+def residuals(folder: ItemFolder) -> Optional["Figure"]:
+    """Residual of each image against its tilt, or None before the run has ended."""
+    result = read_json(folder.result)
+    if not result.get("residual_per_view"):
+        return None
+    angles, values = np.array(result["tilt_angles"]), np.array(result["residual_per_view"])
+    return report.residuals_figure({"relative residual": (angles, values)})
+
+
+def _with_back_projection(tomogram: Tomogram, folder: ItemFolder) -> Dict[str, np.ndarray]:
+    volumes = {"coordinate network": _volume(tomogram)}
+    if os.path.exists(folder.comparison):
+        volumes["weighted back-projection"] = open_volume(folder.comparison)
+    return volumes
+
+
+def half_map_fsc(before: Optional[Tomogram], after: Tomogram) -> Optional["Figure"]:
     """Fourier shell correlation of the halves before and after, or None when there are no halves."""
-    curves = {name: _half_curve(tomogram) for name, tomogram in (("before", before), ("after", after))}
+    tomograms = {"before": before, "after": after} if before is not None else {"halves": after}
+    curves = {name: _half_curve(tomogram) for name, tomogram in tomograms.items()}
     found = {name: curve for name, curve in curves.items() if curve is not None}
     return report.fsc_figure(found, after.getSamplingRate()) if found else None
 

@@ -3,41 +3,27 @@
 import os
 from typing import Any, Callable, Dict, List
 
-from pyworkflow.protocol.params import EnumParam, Form, LabelParam
-from pyworkflow.viewer import DESKTOP_TKINTER, MSG_WARN, MessageView, ProtocolViewer, TextView, View
+from pyworkflow.protocol.params import Form, LabelParam
+from pyworkflow.viewer import TextView, View
 from tomo.objects import Tomogram
 
 from cryoden_core.jobs import JobError, read_json
 
-from ..constants import OUTPUT_TOMOGRAMS
-from ..convert import ItemFolder, item_folders, safe_name
+from ..convert import ItemFolder, safe_name
 from ..protocols import ProtCryodenNmsgDenoise
 from . import figures
-from .figure_view import FigureView
+from .item_viewer import ItemViewer
 
 
-class CryodenNmsgViewer(ProtocolViewer):
-    """Before and after, training, spectra, agreement of the halves and the noise report of one tomogram.
-
-    What is there can be looked at while the run goes on: the loss from the first steps, the rest when the tomogram is
-    finished.
-    """
+class CryodenNmsgViewer(ItemViewer):
+    """Before and after, training, spectra, agreement of the halves and the noise report of one tomogram."""
 
     _label = "NMSG viewer"
     _targets = [ProtCryodenNmsgDenoise]
-    _environments = [DESKTOP_TKINTER]
 
     def _defineParams(self, form: Form) -> None:
         form.addSection(label="Denoised tomograms")
-        form.addParam(
-            "tomogram",
-            EnumParam,
-            choices=self.tsIds() or ["none yet"],
-            default=0,
-            display=EnumParam.DISPLAY_COMBO,
-            label="Tomogram",
-            help="Which tomogram the pictures below are about.",
-        )
+        self._defineItemParam(form, "Tomogram")
         form.addParam(
             "showSlices",
             LabelParam,
@@ -82,14 +68,6 @@ class CryodenNmsgViewer(ProtocolViewer):
         }
 
     # --------------------------- what is shown -------------------------------
-    def figure(self, what: str, draw: Callable[[], Any]) -> List[View]:
-        """The window with one figure, or the sentence that says why there is none."""
-        try:
-            drawn = draw()
-        except (JobError, OSError) as error:
-            return [MessageView(str(error), "Nothing to show", MSG_WARN, self.getTkRoot())]
-        return [FigureView(drawn, "%s: %s" % (self.tsId(), what), self.getTkRoot())]
-
     def _slices(self) -> Any:
         return figures.slices(self._before(), self._after())
 
@@ -111,19 +89,6 @@ class CryodenNmsgViewer(ProtocolViewer):
             stream.write(figures.noise_report_text(read_json(self._trainedFolder().noise_report)))
         return [TextView([path], "%s: checks of the noise model" % self.tsId(), self.getTkRoot())]
 
-    # --------------------------- which tomogram ------------------------------
-    def tsIds(self) -> List[str]:
-        """The tomograms that were started, in the order of the input."""
-        started = {folder.name for folder in item_folders(self.protocol._getExtraPath())}
-        return [ts_id for ts_id in self.protocol.getInputSet().getTSIds() if safe_name(ts_id) in started]
-
-    def tsId(self) -> str:
-        """The tomogram that was chosen."""
-        return (self.tsIds() or ["none yet"])[self.tomogram.get()]
-
-    def _folder(self) -> ItemFolder:
-        return ItemFolder.of(self.protocol._getExtraPath(), self.tsId())
-
     def _trainedFolder(self) -> ItemFolder:
         """Where the training of this tomogram's network left its files."""
         own = self._folder()
@@ -132,12 +97,3 @@ class CryodenNmsgViewer(ProtocolViewer):
 
     def _before(self) -> Tomogram:
         return self._find(self.protocol.getInputSet())
-
-    def _after(self) -> Tomogram:
-        return self._find(getattr(self.protocol, OUTPUT_TOMOGRAMS, None))
-
-    def _find(self, tomograms: Any) -> Tomogram:
-        found = tomograms.getItem(Tomogram.TS_ID_FIELD, self.tsId()) if tomograms is not None else None
-        if found is None:
-            raise JobError("%s is not finished yet." % self.tsId())
-        return found.clone()

@@ -1,0 +1,67 @@
+"""Lines for summaries, from the files that a run of the core leaves."""
+
+from typing import Any, Dict
+
+#: Longest warning that a line of a summary holds; the whole text is in the run's log and files.
+LONGEST_WARNING = 160
+
+
+def describe_progress(progress: Dict[str, Any]) -> str:
+    """One line from the content of a ``progress.json``."""
+    parts = [str(progress.get("stage") or "starting")]
+    if progress.get("total"):
+        parts.append("step %d of %d" % (progress.get("step", 0), progress["total"]))
+    if progress.get("loss") is not None:
+        parts.append("loss %.4g" % progress["loss"])
+    if progress.get("eta_seconds") is not None:
+        parts.append("%s left" % describe_time(progress["eta_seconds"]))
+    return ", ".join(parts)
+
+
+def describe_result(result: Dict[str, Any]) -> str:
+    """One line from the content of a ``result.json``."""
+    parts = []
+    # Both are measured beyond a third of a cycle per voxel only, where hardly any specimen is.
+    before, after = result.get("noise_sd_before"), result.get("noise_sd_after")
+    if before is not None and after is not None:
+        parts.append("fine-grained noise (standard deviation) %.3g before, %.3g after" % (before, after))
+    if result.get("noise_report_passed") is not None:
+        parts.append("noise model %s its checks" % ("passed" if result["noise_report_passed"] else "did *not* pass"))
+    if result.get("passes") is not None:
+        parts.append("%d passes" % result["passes"])
+    if result.get("held_out_error") is not None:
+        parts.append("error of held-out views %.3f" % result["held_out_error"])
+    worst = _worst_view(result)
+    if worst:
+        parts.append(worst)
+    if result.get("seconds") is not None:
+        parts.append("took %s" % describe_time(result["seconds"]))
+    parts.extend("warning: %s" % _shortened(warning) for warning in result.get("warnings") or [])
+    return "; ".join(parts)
+
+
+def _worst_view(result: Dict[str, Any]) -> str:
+    """The image that the reconstruction explains least, with its residual and the mean of all."""
+    residuals = result.get("residual_per_view") or []
+    if not residuals:
+        return ""
+    worst = max(range(len(residuals)), key=residuals.__getitem__)
+    numbers = result.get("images") or list(range(1, len(residuals) + 1))
+    return "residual per view %.2f on average, %.2f in image %d" % (
+        sum(residuals) / len(residuals),
+        residuals[worst],
+        numbers[worst],
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_WARNING else text[: LONGEST_WARNING - 4].rstrip() + " ..."
+
+
+def describe_time(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    if seconds < 90:
+        return "%d s" % round(seconds)
+    if seconds < 5400:
+        return "%d min" % round(seconds / 60)
+    return "%.1f h" % (seconds / 3600)

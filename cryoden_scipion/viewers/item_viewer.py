@@ -1,0 +1,63 @@
+"""What the viewers of single tomograms share: choosing one, and a window or a sentence for each button."""
+
+from typing import Any, Callable, List
+
+from pyworkflow.protocol.params import EnumParam, Form
+from pyworkflow.viewer import DESKTOP_TKINTER, MSG_WARN, MessageView, ProtocolViewer, View
+from tomo.objects import Tomogram
+
+from cryoden_core.jobs import JobError
+
+from ..constants import OUTPUT_TOMOGRAMS
+from ..convert import ItemFolder, item_folders, safe_name
+from .figure_view import FigureView
+
+
+class ItemViewer(ProtocolViewer):
+    """A form with one item to choose; its buttons are the subclass's.
+
+    What is there can be looked at while the run goes on: the loss from the first steps, the rest when the item is
+    finished.
+    """
+
+    _environments = [DESKTOP_TKINTER]
+
+    def _defineItemParam(self, form: Form, label: str) -> None:
+        form.addParam(
+            "tomogram",
+            EnumParam,
+            choices=self.tsIds() or ["none yet"],
+            default=0,
+            display=EnumParam.DISPLAY_COMBO,
+            label=label,
+            help="Which one the pictures below are about.",
+        )
+
+    def figure(self, what: str, draw: Callable[[], Any]) -> List[View]:
+        """The window with one figure, or the sentence that says why there is none."""
+        try:
+            drawn = draw()
+        except (JobError, OSError) as error:
+            return [MessageView(str(error), "Nothing to show", MSG_WARN, self.getTkRoot())]
+        return [FigureView(drawn, "%s: %s" % (self.tsId(), what), self.getTkRoot())]
+
+    def tsIds(self) -> List[str]:
+        """The items that were started, in the order of the input."""
+        started = {folder.name for folder in item_folders(self.protocol._getExtraPath())}
+        return [ts_id for ts_id in self.protocol.getInputSet().getTSIds() if safe_name(ts_id) in started]
+
+    def tsId(self) -> str:
+        """The item that was chosen."""
+        return (self.tsIds() or ["none yet"])[self.tomogram.get()]
+
+    def _folder(self) -> ItemFolder:
+        return ItemFolder.of(self.protocol._getExtraPath(), self.tsId())
+
+    def _after(self) -> Tomogram:
+        return self._find(getattr(self.protocol, OUTPUT_TOMOGRAMS, None))
+
+    def _find(self, tomograms: Any) -> Tomogram:
+        found = tomograms.getItem(Tomogram.TS_ID_FIELD, self.tsId()) if tomograms is not None else None
+        if found is None:
+            raise JobError("%s is not finished yet." % self.tsId())
+        return found.clone()

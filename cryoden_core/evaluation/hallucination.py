@@ -3,10 +3,10 @@
 The denoiser is given volumes that hold no structure: the tomogram with its Fourier phases randomised (the same
 spectrum, nothing in it), the tomogram's voxels shuffled, and a tomogram of an empty region where there is one.
 Particles are picked in what it makes of them, by difference of Gaussians, at the height that the weakest of the best N
-picks of the denoised tomogram has: what is counted is what a person would take for a particle.  The control is the
-denoised volume with its own phases shuffled, which has its spectrum but no arrangement: any linear filter makes as many
-detections as its control, and more is invention.  The number before denoising, at the height of the N-th pick of the
-tomogram itself, stands beside it; a filter that blurs can raise it without inventing anything.
+picks of the denoised tomogram has: what is counted is what a person would take for a particle.  Two controls say how
+many are to be expected: the number before denoising, at the height of the N-th pick of the tomogram itself, for noise
+has blobs of its own; and the number in the denoised volume with its phases shuffled, which has its spectrum but no
+arrangement, for any linear filter makes as many as that.  More than both is invention.
 
 Beside it stand the agreement that denoised halves have beyond that of the halves themselves, and the particles that are
 left in what was removed.
@@ -31,7 +31,7 @@ from .spectrum_matching import phase_randomised, voxels_shuffled
 
 #: Shuffles of the phases that a control is averaged over.
 SHUFFLES = 5
-#: Detections beyond a control that chance makes as seldom as this are invented.
+#: Detections beyond both controls that chance makes as seldom as this are invented.
 SIGNIFICANCE = 0.01
 _CHANCES = ("more_than_before", "more_than_control")
 
@@ -137,7 +137,7 @@ def detections(
     dict
         ``picks``, the number that set the height; ``volumes``: by name ``before``, ``after`` and ``control`` as counts,
         ``per_cubic_micrometre`` (after), ``more_than_before`` and ``more_than_control``, the probabilities that chance
-        makes at least so many; ``invents``, whether the latter is below 0.01 (over the number of volumes) for any.
+        makes at least so many; ``invents``, whether both are below 0.01 (over the number of volumes) for any volume.
     """
 
     def count_above(volume: np.ndarray, height: float) -> int:
@@ -156,7 +156,7 @@ def detections(
             "more_than_before": _chance(found[1], found[0], 1),
             "more_than_control": _chance(found[1], shuffled, SHUFFLES),
         }  # fmt: skip
-    least = min(row["more_than_control"] for row in rows.values())
+    least = min(max(row[name] for name in _CHANCES) for row in rows.values())
     return {"picks": count, "volumes": rows, "invents": least * len(rows) < SIGNIFICANCE}
 
 

@@ -8,7 +8,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from cryoden_core import mrc
-from cryoden_core.evaluation.hallucination import agreement_beyond_data, contrast_at, evaluate, judge
+from cryoden_core.evaluation.hallucination import (
+    agreement_beyond_data,
+    contrast_at,
+    detections,
+    evaluate,
+    judge,
+)
 from cryoden_core.evaluation.repetition import repeat
 from cryoden_core.jobs import (
     EvaluateHallucinationJob,
@@ -48,12 +54,6 @@ def smoothed(volume: np.ndarray) -> np.ndarray:
     return gaussian_filter(volume, 2.0)
 
 
-def inventive(volume: np.ndarray) -> np.ndarray:
-    """Makes of every third-highest part of the noise a particle as good as any."""
-    smooth = smoothed(volume)
-    return 1 / (1 + np.exp(-8 * (smooth / smooth.std() - 1.5)))
-
-
 def test_doing_nothing_and_linear_filters_invent_nothing(tomogram: np.ndarray) -> None:
     for denoise in (np.copy, smoothed):
         found = judge(denoise, tomogram, 10.0, SETTINGS, count=20)
@@ -63,13 +63,20 @@ def test_doing_nothing_and_linear_filters_invent_nothing(tomogram: np.ndarray) -
     assert same["before"] == same["after"]
 
 
-def test_a_denoiser_that_turns_noise_into_particles_is_found_out(tomogram: np.ndarray) -> None:
-    found = judge(inventive, tomogram, 10.0, SETTINGS, count=8, empty=noise(7))
-    assert found["invents"]
+def test_particles_in_what_was_made_of_noise_are_found_out(tomogram: np.ndarray) -> None:
+    """Sixteen balls on a grid, higher than the specimen's, in what should be empty."""
+    points = np.zeros(SHAPE, np.float32)
+    points[16, 14:70:17, 14:70:17] = 1
+    grid = gaussian_filter(points, 2.5)
+    before = {"tomogram": tomogram, "phase_randomised": noise(8), "empty": noise(7)}
+    after = {"tomogram": balls(0), "phase_randomised": 1.5 * grid / grid.max(), "empty": 0.01 * noise(7)}
+    found = detections(before, after, 10.0, SETTINGS, count=8)
     row = found["volumes"]["phase_randomised"]
-    assert row["after"] > row["control"] and row["more_than_control"] < 0.01
-    assert row["per_cubic_micrometre"] == pytest.approx(row["after"] / (16 * 64 * 64 * 1e-9))
-    assert "empty" in found["volumes"]
+    assert found["invents"] and (row["before"], row["after"]) == (0, 16) and row["control"] < 1
+    assert row["per_cubic_micrometre"] == pytest.approx(16 / (16 * 64 * 64 * 1e-9))
+    assert found["volumes"]["empty"]["after"] == 0
+    after["phase_randomised"] = after["empty"]
+    assert not detections(before, after, 10.0, SETTINGS, count=8)["invents"]
 
 
 def test_a_denoiser_that_returns_emptiness_for_noise_invents_nothing(tomogram: np.ndarray) -> None:

@@ -47,7 +47,7 @@ from .evaluate import (
     EvaluateWedgeJob,
 )
 from .files import RunFolder, read_json, write_json
-from .nmsg import NMSG_PRESETS, SMALLEST_TILE, NmsgJob, NmsgTraining, NmsgTrainJob
+from .nmsg import NMSG_PRESETS, NOISE_MODELS, SMALLEST_TILE, NmsgJob, NmsgTraining, NmsgTrainJob
 from .phantom import PHANTOM_KINDS, PhantomJob
 from .reconstruct import MLP_PRESETS, MlpJob, ReconstructionJob, SirtJob, WbpJob
 
@@ -60,6 +60,7 @@ __all__ = [
     "EXIT_OK",
     "MLP_PRESETS",
     "NMSG_PRESETS",
+    "NOISE_MODELS",
     "PHANTOM_KINDS",
     "SCHEMA_VERSION",
     "SMALLEST_TILE",

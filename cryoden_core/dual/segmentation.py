@@ -32,8 +32,10 @@ from ..tiling import Shape, apply_tiled, choose_tile, shape_of
 from ..training import Trainer, TrainingSettings
 from .training_set import CLASS_MASK, LOCATIONS, METADATA, TOMOGRAM
 
-#: A region counts as found where its centre lies this near to a location, and when it has so many voxels.
-HIT_ANGSTROM, SMALLEST_REGION = 80.0, 20
+#: A region counts as found where its centre lies this near to a location.
+HIT_ANGSTROM = 80.0
+#: Regions with less than this share of the voxels that a particle of the class has on average are specks.
+SPECK_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -244,8 +246,8 @@ def segment(
     return output.astype(np.int16)
 
 
-def region_centres(labels: np.ndarray, label: int, smallest: int = SMALLEST_REGION) -> np.ndarray:
-    """Centres (n, 3; z, y, x) of the connected regions of a label, the largest first; specks are left out."""
+def region_centres(labels: np.ndarray, label: int, smallest: float) -> np.ndarray:
+    """Centres (n, 3; z, y, x) of a label's connected regions of at least ``smallest`` voxels, the largest first."""
     regions, _ = ndimage.label(labels == label, np.ones((3, 3, 3)))
     sizes = np.bincount(regions.ravel())
     kept = np.flatnonzero(sizes >= smallest)
@@ -283,7 +285,7 @@ def score_segmentation(labels: np.ndarray, truth: LabelledTomogram) -> dict[str,
         figures = {"dice": voxels.f1} if voxels.truths or voxels.picks else {}
         places = np.array([item.position[::-1] for item in truth.particles if item.label == label]).reshape(-1, 3)
         if len(places):
-            found = region_centres(labels, label)
+            found = region_centres(labels, label, SPECK_SHARE * voxels.truths / len(places))
             hits = int((match(found, places, HIT_ANGSTROM / truth.voxel_size) >= 0).sum())
             score = DetectionScore(len(found), len(places), hits)
             figures.update(precision=score.precision, recall=score.recall, f1=score.f1)

@@ -127,14 +127,14 @@ def _size(volume: np.ndarray) -> str:
 
 
 def class_names(path: str, labels: np.ndarray, particles: Sequence[Particle]) -> dict[int, str]:
-    """Names by label: of the particles, of the ``volume.json`` beside the labels, else ``class_N``.
+    """Names by label: of the ``volume.json`` beside the labels, of the particles, else ``class_N``.
 
     Classes that ``volume.json`` knows are there even when this volume has none of them, so that all volumes of a clean
     domain get the same numbers.
     """
     known = read_json(str(Path(path).parent / ABOUT)).get("class_of_label", {})
-    names = {int(label): str(name) for label, name in known.items()}
-    names.update({item.label: item.name for item in particles})
+    names = {item.label: item.name for item in particles}
+    names.update({int(label): str(name) for label, name in known.items()})
     for label in np.unique(labels[labels > 0]).tolist():
         names.setdefault(int(label), f"class_{label}")
     return dict(sorted(names.items()))

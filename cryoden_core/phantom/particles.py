@@ -130,12 +130,14 @@ def write_star(particles: Sequence[Particle], path: str | Path, tomogram_name: s
 
 
 def read_star(path: str | Path) -> list[Particle]:
-    """Read what :func:`write_star` wrote; columns that only CryoDen writes may be absent, but for the class's name.
+    """Read what :func:`write_star` wrote, or another table ``particles`` with coordinates and class numbers.
+
+    Absent angles are 0, an absent name is ``class_N``.
 
     Raises
     ------
     JobError
-        When the file is missing or lacks a coordinate, an angle or the class.
+        When the file is missing or lacks a coordinate or the number of the class.
     """
     from emtable import Table
 
@@ -152,12 +154,13 @@ def _particle(row: object) -> Particle:
     def number(name: str, *default: float) -> float:
         return float(getattr(row, name, *default))
 
+    label = int(number("rlnClassNumber"))
     return Particle(
         str(getattr(row, "cryodenKind", "particle")).replace("_", " "),
-        str(row.cryodenClassName),  # type: ignore[attr-defined]
-        int(number("rlnClassNumber")),
+        str(getattr(row, "cryodenClassName", f"class_{label}")),
+        label,
         np.array([number("rlnCoordinateX"), number("rlnCoordinateY"), number("rlnCoordinateZ")]),
-        rotation_of_relion_angles([number("rlnAngleRot"), number("rlnAngleTilt"), number("rlnAnglePsi")]),
+        rotation_of_relion_angles([number(f"rlnAngle{name}", 0) for name in ("Rot", "Tilt", "Psi")]),
         instance=int(number("cryodenInstance", 0)),
         chain=int(number("rlnHelicalTubeID", 0)),
         compartment=int(number("cryodenCompartment", 0)),

@@ -126,6 +126,16 @@ def test_what_does_not_belong_together_is_refused_before_anything_is_written(fie
     assert not list((tmp_path / "set").glob("*.mrc"))
 
 
+def test_locations_need_neither_angles_nor_names(field, tmp_path):
+    folder, model = field
+    rows = [f"field {x:.2f} {y:.2f} {z:.2f} {item.label}" for item in model.particles for x, y, z in [item.position]]
+    columns = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ", "rlnClassNumber"]
+    head = ["data_particles", "", "loop_", *(f"_{name} #{i + 1}" for i, name in enumerate(columns))]
+    (tmp_path / "other.star").write_text("\n".join([*head, *rows, ""]))
+    result = make(folder, tmp_path / "set", particles=str(tmp_path / "other.star"))
+    assert result["class_of_label"]["1"] == "cage" and result["locations_on_their_class"] == 1.0
+
+
 def test_locations_of_another_field_are_warned_about(field, tmp_path):
     folder, _ = field
     write_field(tmp_path / "other", 2)
@@ -157,8 +167,8 @@ def test_regions_are_found_at_their_centres_and_specks_are_not():
     labels = np.zeros((20, 20, 20), int)
     labels[2:6, 2:6, 2:6] = labels[12:15, 11:14, 10:14] = 1
     labels[18, 18, 18] = 1
-    np.testing.assert_allclose(region_centres(labels, 1), [[3.5, 3.5, 3.5], [13, 12, 11.5]])
-    assert region_centres(labels, 2).shape == (0, 3)
+    np.testing.assert_allclose(region_centres(labels, 1, 20), [[3.5, 3.5, 3.5], [13, 12, 11.5]])
+    assert region_centres(labels, 2, 1).shape == (0, 3)
 
 
 def test_tiles_give_the_same_classes_as_the_whole(monkeypatch):

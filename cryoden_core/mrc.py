@@ -24,7 +24,7 @@ from .mrc_header import HEADER_BYTES, UNREADABLE_MODES, MrcHeader, header_bytes,
 
 __all__ = [
     "MrcHeader", "VolumeStatistics", "check_finite_and_varying", "check_writable", "create_volume", "errors_of_writing",
-    "open_volume",    "read_header", "read_volume", "slabs", "volume_statistics", "write_volume",
+    "open_volume", "read_header", "read_volume", "reserve", "slabs", "volume_statistics", "write_volume",
 ]  # fmt: skip
 
 #: Half of the range of an int8 map, in standard deviations about the mean.
@@ -223,7 +223,7 @@ def create_volume(
     scratch, partial = _temporary(path, "scratch"), _temporary(path, "part")
     with _removed_on_failure(scratch, partial):
         with errors_of_writing(path):
-            _reserve(scratch, HEADER_BYTES + 4 * math.prod(shape))
+            reserve(scratch, HEADER_BYTES + 4 * math.prod(shape))
             volume = np.memmap(scratch, dtype="<f4", mode="r+", offset=HEADER_BYTES, shape=tuple(shape))
         yield volume
         with errors_of_writing(path):
@@ -300,7 +300,7 @@ def _temporary(path: str, kind: str) -> str:
     return "%s.%s%d" % (path, kind, os.getpid())
 
 
-def _reserve(path: str, size: int) -> None:
+def reserve(path: str, size: int) -> None:
     """A file of zeros whose blocks exist: a write into a mapped hole of a full disk would kill the process."""
     with open(path, "wb") as stream:
         try:

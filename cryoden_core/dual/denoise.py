@@ -23,7 +23,7 @@ from ..progress import Progress
 from ..runs import begin
 from ..tiling import Readable, shape_of
 from .crops import wedge_preserving_symmetries
-from .domains import DomainVolume, check_tomogram, open_volume_for
+from .domains import DomainVolume, check_tomogram, mask_padding, open_volume_for
 from .missing_wedge import TiltRange, merge
 from .model import DualModel
 from .translate import (
@@ -94,6 +94,8 @@ def denoise(job: DualDenoiseJob, progress: Progress) -> dict[str, Any]:
     items = _items(job, tomogram)
     volumes = [open_for(model, job, item.path, "noisy", progress) for item in items]
     check_tomogram(volumes[0], tilt_range(model), progress.warn)
+    for volume in volumes:
+        mask_padding(volume, progress.warn, "it is left out of mean and spread")
     for path in (*(item.output for item in items), job.uncertainty):
         if path:
             mrc.check_writable(path)

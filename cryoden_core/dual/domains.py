@@ -257,8 +257,11 @@ def restrict(volume: DomainVolume, mask: str = "", thickness: float = 0.0) -> No
             raise JobError(f"nothing of {volume.path} is left inside its mask, the slab and what is not padding.")
 
 
-def mask_padding(volume: DomainVolume, warn: Warn) -> None:
-    """Keep crops out of voxels of one single value, which a tomogram gets where it was padded or cut."""
+def mask_padding(volume: DomainVolume, warn: Warn, consequence: str = "no crops are taken there") -> None:
+    """Keep crops out of voxels of one single value, which a tomogram gets where it was padded or cut.
+
+    They are left out of mean and spread too; ``consequence`` ends the sentence that says so.
+    """
     file = mrc.open_volume(volume.path)
     sample = np.asarray(file[tuple(slice(None, None, max(1, size // 96)) for size in file.shape)])
     values, counts = np.unique(sample, return_counts=True)
@@ -272,7 +275,7 @@ def mask_padding(volume: DomainVolume, warn: Warn) -> None:
     share = float(padded.mean())
     if share < PADDING_SHARE:
         return
-    warn(f"{100 * share:.0f} % of {volume.path} is padding with the value {common:g}; no crops are taken there.")
+    warn(f"{100 * share:.0f} % of {volume.path} is padding with the value {common:g}; {consequence}.")
     inside = ~_nearest(padded, volume.shape)
     volume.inside = inside if volume.inside is None else inside & volume.inside
     kept = np.asarray(file[~padded], np.float32)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from ..device import mixed_precision
 from ..fourier import frequency_radius, missing_wedge_mask, radial_average
-from ..mrc import errors_of_writing
+from ..mrc import errors_of_writing, reserve
 from ..nmsg.spectrum import block_shape, mean_spectrum
 from ..progress import Progress
 from ..tiling import BLEND, Readable, Shape, TileFunction, apply_tiled, choose_tile, shape_of, smallest_tile
@@ -109,7 +109,8 @@ class Difference:
 def grey_scale(data: Readable, denoised: Readable) -> tuple[float, float, float]:
     """The straight line that brings a denoised volume to the data's grey scale.
 
-    It is fitted to means over 4 x 4 x 4 voxels of at most 64 slabs, in which there is less noise.
+    It is fitted to means over 4 x 4 x 4 voxels of at most 64 slabs, in which there is less noise; blocks in which the
+    data do not vary are padding and are left out.
 
     Returns
     -------
@@ -121,18 +122,22 @@ def grey_scale(data: Readable, denoised: Readable) -> tuple[float, float, float]
     pairs = []
     for first in np.unique(np.linspace(0, depth - edge, min(64, max(1, depth // edge))).astype(int)):
         region = (slice(first, first + edge), slice(None), slice(None))
-        pairs.append([_block_means(np.asarray(volume[region], np.float32)) for volume in (data, denoised)])
+        of_data, of_denoised = (_blocks(np.asarray(volume[region], np.float32)) for volume in (data, denoised))
+        varies = np.ptp(of_data, axis=1) > 0
+        pairs.append((of_data[varies].mean(axis=1), of_denoised[varies].mean(axis=1)))
     values, fitted = (np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True))
-    if fitted.std() == 0 or values.std() == 0:
-        return 1.0, float(values.mean() - fitted.mean()), 0.0
+    if values.size < 2 or fitted.std() == 0 or values.std() == 0:
+        return 1.0, float(np.mean(values - fitted)) if values.size else 0.0, 0.0
     gain = float(np.cov(values, fitted)[0, 1] / fitted.var(ddof=1))
     return gain, float(values.mean() - gain * fitted.mean()), float(np.corrcoef(values, fitted)[0, 1])
 
 
-def _block_means(slab: np.ndarray) -> np.ndarray:
-    rows, columns = (edge // 4 * 4 for edge in slab.shape[1:])
-    blocks = slab[:, :rows, :columns].mean(axis=0).reshape(rows // 4, 4, columns // 4, 4)
-    return blocks.mean(axis=(1, 3)).ravel()
+def _blocks(slab: np.ndarray) -> np.ndarray:
+    """The columns of 4 x 4 (y, x) of a slab, each as one row of all of its voxels."""
+    depth = slab.shape[0]
+    rows, columns = (edge // 4 for edge in slab.shape[1:])
+    blocks = slab[:, : 4 * rows, : 4 * columns].reshape(depth, rows, 4, columns, 4)
+    return blocks.transpose(1, 3, 0, 2, 4).reshape(rows * columns, depth * 16)
 
 
 def holding_filter(data: Readable, change: Readable, noise_share: Curve, tilt_range: tuple[float, float]) -> np.ndarray:
@@ -227,5 +232,5 @@ def scratch_volume(folder: str, shape: Shape) -> Iterator[np.ndarray]:
     """A float32 volume of zeros (z, y, x) on disk, in a file of ``folder`` that is gone when the block ends."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix="scratch", suffix=".tmp") as stream:
         with errors_of_writing(stream.name):
-            stream.truncate(4 * math.prod(shape))
+            reserve(stream.name, 4 * math.prod(shape))
         yield np.memmap(stream.name, np.float32, "r+", shape=shape)

@@ -60,16 +60,21 @@ PRESETS = {
 
 
 class Filler(nn.Module):
-    """What fills the wedge: volumes (batch, 1, z, y, x) plus what a U-Net adds to them, nothing at the start."""
+    """What fills the wedge: a U-Net on volumes (batch, 1, z, y, x) that is zero at the start.
 
-    def __init__(self, features: int, depth: int) -> None:
+    A ``translating`` one adds its result to what it is given.  Where only the missing part of the result is used, that
+    would let through what interpolation has left in the wedge of a tomogram, which is mostly noise.
+    """
+
+    def __init__(self, features: int, depth: int, translating: bool = False) -> None:
         super().__init__()
-        self.architecture = {"features": features, "depth": depth}
+        self.architecture = {"features": features, "depth": depth, "translating": translating}
         self.network = UNet3d(1, 1, features, depth)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """Sizes must be multiples of :attr:`multiple`."""
-        return volume + self.network(volume)
+        filled = self.network(volume)
+        return volume + filled if self.architecture["translating"] else filled
 
     @property
     def multiple(self) -> int:
@@ -81,6 +86,7 @@ class WedgeTask:
     """What the two modes share: networks, crops, and the critic's turn."""
 
     name = "learning the missing wedge"
+    translating = False
 
     def __init__(
         self, source: CropSource, tilt_range: TiltRange, preset: WedgePreset, adversary: float, device: torch.device,
@@ -88,7 +94,7 @@ class WedgeTask:
     ) -> None:  # fmt: skip
         torch.manual_seed(seed)
         self.source, self.preset, self.adversary, self.device = source, preset, adversary, device
-        self.filler = Filler(preset.features, preset.depth)
+        self.filler = Filler(preset.features, preset.depth, self.translating)
         self.filler.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.networks: dict[str, nn.Module] = {"filler": self.filler}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
@@ -166,7 +172,7 @@ class ConsistentTask(WedgeTask):
         """Fill, turn, cut again, and ask for what is known; 1 is the loss of a wedge left empty."""
         crops = self._draw(trainer.generator)
         with torch.set_grad_enabled(self.adversary > 0):
-            filled = self.wedge.merge(crops, crops + self.taper * (self._fill(crops, trainer) - crops))
+            filled = self.wedge.merge(crops, self.taper * self._fill(crops, trainer))
         values: dict[str, float] = {}
         deception = torch.zeros((), device=self.device)
         if self.adversary:
@@ -192,6 +198,8 @@ class ConsistentTask(WedgeTask):
 
 class CycleTask(WedgeTask):
     """Mode ``cycle``; see the module's text.  The cycle from the other domain is the same one, by symmetry."""
+
+    translating = True
 
     def step(self, step: int, trainer: Trainer) -> dict[str, float]:
         """There and back again."""

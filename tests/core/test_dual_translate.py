@@ -339,6 +339,26 @@ def test_conversion_gives_each_style_its_grey_scale(
     assert correlation(volumes["clean"], truth) > 0.9 > 0.75 > correlation(volumes["noisy"], truth) > 0.6
 
 
+def test_a_map_smaller_than_a_tile_is_simulated(tomogram: Path, tmp_path: Path, use: Callable) -> None:
+    use(model())
+    small = tmp_path / "small.mrc"
+    mrc.write_volume(str(small), mrc.read_volume(str(tomogram.with_name("truth.mrc")))[:13, :21, :18], 10.0)
+    result = simulated(tomogram, tmp_path / "s.mrc", input=str(small), noise_from=str(tomogram), contrast="bright")
+    assert mrc.read_volume(result["output"]).shape == (13, 21, 18)
+
+
+def test_padding_is_left_out_of_the_grey_scale(tomogram: Path, tmp_path: Path, use: Callable) -> None:
+    use(model())
+    whole, _ = denoised(tomogram, tmp_path / "whole.mrc", hold_data=False)
+    data = mrc.read_volume(str(tomogram))
+    padded = tmp_path / "padded.mrc"
+    mrc.write_volume(str(padded), np.pad(data, ((0, 0), (0, 0), (24, 24))), 10.0)
+    found, result = denoised(padded, tmp_path / "out.mrc", hold_data=False, contrast="bright")
+    assert any("padding" in text for text in result["warnings"])
+    slope, _ = np.polyfit(whole[:, :, 16:32].ravel(), found[:, :, 40:56].ravel(), 1)
+    assert slope == pytest.approx(1, abs=0.05)
+
+
 def test_the_jobs_run_a_model_from_its_file_and_leave_report_and_result(tomogram: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = str(tmp_path / "m.safetensors")

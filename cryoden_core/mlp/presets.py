@@ -1,6 +1,35 @@
 """What the presets of the reconstruction by a coordinate network stand for.
 
 Standard library and Python 3.8 syntax only: the Scipion plugin reads the numbers of passes for its estimate of time.
+
+What the choices rest on, all measured after the best gain and offset, on one CPU thread.
+
+Hollow spheres of 128 x 128 x 32 voxels, 60 exact views over -60 to 60 degrees (PSNR in dB, SSIM of xz slices,
+correlation with the truth in the missing wedge, seconds of the fit):
+
+====================================================  =====  =====  =====  =======
+back-projection with a ramp                            26.5  0.526  0.388
+SIRT, 200 iterations                                   27.1  0.630  0.480        4
+SIRT, 200 iterations, non-negative                     32.7  0.984  0.915        4
+lattice without penalties, 20 passes                   26.2  0.597  0.420        4
+lattice, sparsity 1, 60 passes (``default``)           34.4  0.986  0.960       14
+lattice, total variation 1, 60 passes                  30.9  0.974  0.863       13
+lattice, non-negative, sparsity 1, 60 passes           35.2  0.989  0.970       14
+sines 128 x 4, sparsity 1, 60 passes (``best``)        35.5  0.989  0.968      120
+sines 64 x 3 without penalties, 20 passes              24.1  0.373  0.324       16
+====================================================  =====  =====  =====  =======
+
+So a network alone fills the wedge of small sparse objects no better than SIRT; asking for sparsity does.  The lattice
+comes near the sines at a ninth of the time.  A learning rate of 2e-2 or a moving average of 0.95
+change the lattice's result by 0.2 dB or less; taking off what lies outside costs 0.2 dB where nothing does.
+
+Packed phantom with an uncorrected transfer function, 48 x 128 x 128 voxels, 41 views (correlation with the density,
+frequency of an FSC of 0.5 in cycles per voxel): at a signal-to-noise ratio of the projections of 0.1, SIRT(20) has 0.30
+and 0.204, the lattice with sparsity 1 and total variation 1 has 0.71 and 0.250; at 1, SIRT(20) has 0.58 and 0.312, the
+lattice with sparsity 1 has 0.61 and 0.317, with a total variation of 0.3 as well, which is chosen there, 0.69 and
+0.334.
+Too much of both blurs what is noise-free (2 and 2 at 1: 0.82 but 0.273), hence the three strengths among which views
+that are held out choose.
 """
 
 from __future__ import annotations
@@ -44,7 +73,7 @@ class Preset:
     sections: int = 0
     loss: str = "l2"
     crowther_weight: float = 0.05
-    penalties: Tuple[Tuple[float, float], ...] = ((1.0, 0.0), (1.0, 1.0))
+    penalties: Tuple[Tuple[float, float], ...] = ((1.0, 0.0), (1.0, 0.3), (1.0, 1.0))
 
 
 PRESETS = {

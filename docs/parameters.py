@@ -1,6 +1,6 @@
-"""The parameter tables of the README, made from the definitions in ``cryoden_core/jobs``.
+"""The page of parameter tables, made from the definitions in ``cryoden_core/jobs``.
 
-``python docs/parameters.py`` writes them into README.rst, between its two marks; a test compares the two.
+``python docs/parameters.py`` writes ``docs/parameters.rst``; a test compares the two.
 """
 
 from __future__ import annotations
@@ -11,9 +11,18 @@ from pathlib import Path
 
 from cryoden_core.jobs import SYSTEMS, Job, Parameter, default_of
 
-README = Path(__file__).resolve().parent.parent / "README.rst"
-BEGIN = ".. The tables below are written by docs/parameters.py from cryoden_core/jobs.\n"
-END = ".. End of the tables.\n"
+PAGE = Path(__file__).resolve().with_suffix(".rst")
+HEAD = """\
+.. Written by docs/parameters.py from cryoden_core/jobs.
+
+==========
+Parameters
+==========
+
+The names are those of the job files and of the Python calls; on the command line an underscore becomes a dash
+(``--noise-model``), in Scipion they are the entries of the form.
+
+"""
 
 
 def all_tables() -> str:
@@ -72,12 +81,10 @@ def escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("*", "\\*").replace("`", "\\`").replace("|", "\\|")
 
 
-def with_tables(readme: str) -> str:
-    """The README's text with the tables as they must be."""
-    before, rest = readme.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n{all_tables()}\n{END}{after}"
+def page() -> str:
+    """The whole page."""
+    return HEAD + all_tables()
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

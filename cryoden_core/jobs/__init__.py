@@ -1,7 +1,7 @@
 """The contract between whoever asks for work and the core that does it.
 
 A *job* is a plain dataclass.  Each of its fields is defined here once: name, default, unit, allowed range and one
-line of help; the command line, the JSON job file, the defaults of the Scipion forms and the README's tables are all
+line of help; the command line, the JSON job file, the defaults of the Scipion forms and docs/parameters.rst are all
 read from these definitions, and so is the sentence that a bad value gets.
 
 Only the standard library is used and the syntax is that of Python 3.8, because the Scipion plugin imports this

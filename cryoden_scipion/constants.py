@@ -18,6 +18,7 @@ INSTALLED_FLAG = "cryoden_installed"
 OUTPUT_TOMOGRAMS = "Tomograms"
 OUTPUT_FAILED = "FailedTomograms"
 OUTPUT_MODEL = "model"
+OUTPUT_COORDINATES = "Coordinates"
 
 #: Form parameters that more than one file needs.
 IN_TOMO_SET = "inputSetOfTomograms"

@@ -146,6 +146,8 @@ def read_star(path: str | Path) -> list[Particle]:
         table = Table()
         table.read(str(path), "particles", guessType=False)
         return [_particle(row) for row in table]
+    except IndexError:  # emtable writes a table without rows as its name alone, and cannot read that
+        return []
     except (OSError, AttributeError, ValueError, TypeError) as error:
         raise JobError(f"cannot read particles from {path}: {error}.") from error
 

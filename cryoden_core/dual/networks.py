@@ -38,7 +38,7 @@ class Architecture:
 
     features: int = 32
     depth: int = 3
-    norm: str = "rms"
+    norm: str = "none"
     code: str = "map"
     code_channels: int = 8
     patch: int = 32

@@ -101,12 +101,12 @@ PRESETS = {
         precision=False, robust_scale=False, keep_empty=1.0,
     ),
     "robust": Preset(
-        steps=20000, patch=32, batch=16, features=32, depth=3, norm="rms", critic_features=64, code="map",
+        steps=20000, patch=32, batch=16, features=32, depth=3, norm="none", critic_features=64, code="map",
         code_channels=8, rate=2e-4, critic_rate=2e-4, ema=0.999, large_patch=64, large_batch=4, large_share=0.25,
         r1=1.0, jitter=0.05,
     ),
     "fast": Preset(
-        steps=300, patch=16, batch=8, features=8, depth=2, norm="rms", critic_features=16, code="map",
+        steps=300, patch=16, batch=8, features=8, depth=2, norm="none", critic_features=16, code="map",
         code_channels=4, rate=1e-3, critic_rate=1e-3, ema=0.99,
     ),
 }  # fmt: skip

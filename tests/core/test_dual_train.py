@@ -21,6 +21,7 @@ from cryoden_core.progress import read_metrics
 from tests.core.noise_volumes import as_measured, specimen, wedge
 
 SHAPE = (32, 40, 40)
+FAST = PRESETS["fast"]
 
 
 def noisy_volume(seed: int) -> np.ndarray:
@@ -245,3 +246,15 @@ def test_volumes_of_other_voxel_sizes_join_at_the_models(files, tmp_path):
     write_volume(path, noisy_volume(9), 8.0)
     run(job(files, tmp_path / "a", noisy=[files["noisy"][0], path], steps=2, voxel_size=10.0), quiet=True)
     assert DualModel.load(str(tmp_path / "a" / "model.safetensors")).voxel_size == 10.0
+
+
+def test_a_short_training_denoises_simulates_and_uses_its_noise(files, tmp_path, monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "fast", dataclasses.replace(FAST, schedule="constant"))
+    about = {"validation_noisy": files["noisy"][0], "validation_clean": files["truth"]}
+    run(job(files, tmp_path / "a", steps=60, **about), quiet=True)
+    figures = read_json(str(tmp_path / "a" / "result.json"))["figures"]
+    assert figures["r_denoised"] > figures["r_noisy"] + 0.1
+    assert figures["wedge"] < 0.5 * figures["wedge_clean"]
+    # A dead noise branch gives 0.00; a training of the preset's length brings it to 0.3.
+    assert figures["diversity"] < 0.8 and figures["own_minus_wrong_noise"] > 0.03
+    assert figures["cycle_gap"] < 0.4 and figures["shift"] == 0

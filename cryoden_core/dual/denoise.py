@@ -101,6 +101,8 @@ def denoise(job: DualDenoiseJob, progress: Progress) -> dict[str, Any]:
             mrc.check_writable(path)
     if job.uncertainty and min(job.flips, len(_mirrors(job, model))) < LEAST_COPIES:
         raise JobError(f"the uncertainty is the spread over mirrored copies: give at least {LEAST_COPIES} flips.")
+    if job.flips > len(_mirrors(job, model)):
+        progress.warn("the model's tilt range is not symmetric: only 4 mirrored copies keep its missing wedge.")
     begin(folder, job)
     setting = _Setting(job, model, folder, device, progress)
     figures = [_denoise_one(setting, item, volume) for item, volume in zip(items, volumes, strict=True)]

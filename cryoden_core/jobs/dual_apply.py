@@ -78,7 +78,9 @@ class DualDenoiseJob(DualApplication):
     hold_data: bool = parameter(
         True, "let no measured frequency depart from the data by more than the noise that was measured there"
     )
-    flips: int = parameter(1, "mirrored copies to average; up to 8", minimum=1, maximum=FLIPS)
+    flips: int = parameter(
+        1, "mirrored copies to average; a tilt range that is not symmetric allows 4", minimum=1, maximum=FLIPS
+    )
     uncertainty: str = parameter(
         "", "where to write the spread over the mirrored copies (MRC, at least 4 copies); empty does not write it"
     )
@@ -180,7 +182,7 @@ class DualWedgeJob(ComputeJob):
     steps: int = parameter(0, "training steps; 0 takes the preset's number", minimum=0, maximum=10**7)
     adversary: float = parameter(
         -1.0,
-        "weight of the critic; -1 takes the mode's: 0 in consistent, 1 in cycle",
+        "weight of the critic; -1 takes the mode's: 0 in consistent, where 0.05 may help with little noise, 1 in cycle",
         minimum=-1.0,
         maximum=100.0,
         expert=True,

@@ -1,6 +1,8 @@
 """The missing wedge as an operator, and the job that fills it."""
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +21,7 @@ from cryoden_core.metrics import fourier_change, fourier_correlation
 from cryoden_core.phantom.spheres import random_spheres
 from cryoden_core.progress import Progress
 from cryoden_core.tiling import shape_of
-from cryoden_core.training import Trainer, TrainingSettings
+from cryoden_core.training import Interrupted, Trainer, TrainingSettings
 
 RANGES = [TiltRange(), TiltRange(-50, 70), TiltRange(-40, 55)]
 SHAPES = [(20, 12, 24), (21, 13, 25), (24, 10, 21)]
@@ -182,6 +184,27 @@ def test_what_is_filled_in_resembles_the_truth_and_what_was_measured_stays(
     assert any("was trained for tilts" in text for text in again["warnings"])
     same = api.run(job(tomogram, tmp_path, model=result["model"], output=str(tmp_path / "same.mrc")), quiet=True)
     np.testing.assert_array_equal(mrc.read_volume(same["output"]), filled)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(
+    tomogram: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = api.run(job(tomogram, tmp_path, steps=4), quiet=True)
+    make_step = wedge_training.ConsistentTask.step
+
+    def stop(self: wedge_training.ConsistentTask, step: int, trainer: Trainer) -> dict[str, float]:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return make_step(self, step, trainer)
+
+    parts = {"steps": 4, "output": str(tmp_path / "parts.mrc")}
+    with monkeypatch.context() as patch:
+        patch.setattr(wedge_training.ConsistentTask, "step", stop)
+        with pytest.raises(Interrupted):
+            api.run(job(tomogram, tmp_path, **parts), quiet=True)
+    assert not (tmp_path / "parts.mrc").exists()
+    resumed = api.run(job(tomogram, tmp_path, resume=True, **parts), quiet=True)
+    np.testing.assert_array_equal(mrc.read_volume(resumed["output"]), mrc.read_volume(whole["output"]))
 
 
 def test_the_published_cycle_leaves_the_measured_region_alone_too(tomogram: Path, tmp_path: Path, quick: None) -> None:

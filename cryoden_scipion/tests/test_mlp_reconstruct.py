@@ -34,6 +34,7 @@ class MlpTest:
         """Register a set of tilt series; ``describe(ts, image)`` may change each image before it is stored."""
         holder = cls.newProtocol(ProtCryodenMlpReconstruct, objLabel=name, **cls.quick())
         cls.proj.saveProtocol(holder)
+        holder.makePathsAndClean()
         folder = os.path.join(cls.data, name)
         tilt_series = SetOfTiltSeries.create(holder.getPath(), template="tiltseries")
         tilt_series.setSamplingRate(synthetic.SAMPLING_RATE)
@@ -96,7 +97,7 @@ class TestMlpJobs(MlpTest, StandInTest):
 
         def align(ts, image):
             image.setTransform(Transform(turn))
-            ts.setAlignment2D() if hasattr(ts, "setAlignment2D") else ts._hasAlignment.set(True)
+            ts.setAlignment2D()
 
         protocol = self.reconstruct(self.makeTiltSeries("turned", align, axis=85.0))
         job = self.job(protocol)

@@ -5,9 +5,9 @@ Standard library and Python 3.8 syntax only: the Scipion plugin reads the number
 ``paper`` holds to the letter of Zeng et al. (2024) where the letter is known; what its main text leaves open (layers,
 code length, batch) is a choice.  In two-dimensional trials its noise branch died: the simulator made no use of the
 noise.  ``robust`` is the same method with a code that can hold the noise, losses with a floor, and simulated volumes as
-input of a supervised denoiser; ``fast`` is a small one of it for CPUs.  Both do without normalisation layers: on packed
-phantoms (200 steps of ``fast``) the denoised volume then correlated with the truth by 0.79, with ``rms`` by 0.76, at two
-thirds of the time; ``rms`` kept the spread of simulations nearer to 1 (0.97 against 1.2).
+input of a supervised denoiser; ``fast`` is a small one of it for CPUs.  Both do without normalisation layers: on
+packed phantoms (200 steps of ``fast``) the denoised volume then correlated with the truth by 0.79, with ``rms`` by
+0.76, at two thirds of the time; ``rms`` kept the spread of simulations nearer to 1 (0.97 against 1.2).
 """
 
 from __future__ import annotations

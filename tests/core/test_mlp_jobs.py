@@ -173,6 +173,7 @@ def test_what_the_job_says_overrides_the_preset():
     assert preset(passes=7, loss="huber", slices=5, crowther_weight=0.0).passes == 7
     assert preset(sparsity=0.5).penalties == ((0.5, 0.0), (0.5, 0.3), (0.5, 1.0))
     assert preset(sparsity=0.5, total_variation=0.1).penalties == ((0.5, 0.1),)
+    assert preset(non_negative=True).penalties == ((0.0, 0.0), (0.0, 0.3), (0.0, 1.0))
     assert preset(field="siren").rate < preset().rate
     assert preset(preset="paper").start == "none"
 

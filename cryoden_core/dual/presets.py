@@ -108,7 +108,7 @@ PRESETS = {
         r1=1.0, jitter=0.05,
     ),
     "fast": Preset(
-        steps=300, patch=16, batch=8, features=8, depth=2, norm="none", critic_features=16, code="map",
+        steps=200, patch=16, batch=8, features=8, depth=2, norm="none", critic_features=16, code="map",
         code_channels=4, rate=1e-3, critic_rate=1e-3, ema=0.99,
     ),
 }  # fmt: skip

@@ -30,7 +30,6 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "sirt 20": ("sirt", {"iterations": 20}),
     "mlp fast": ("mlp", {"preset": "fast"}),
     "mlp": ("mlp", {}),
-    "mlp lattice": ("mlp", {"field": "lattice"}),
     "mlp, 4 networks": ("mlp", {"ensemble": 4}),
     "wbp, nmsg": ("nmsg", {}),
     "mlp, nmsg": ("nmsg", {}),

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, shape: tuple[int, int, int]) -> dict[str, A
     }, options.redo)  # fmt: skip
     megavoxels = np.prod(shape) / 1e6
     score = reconstruction.score(mrc.read_volume(output), mrc.read_volume(truth), 60.0)
-    rate = result["megavoxels_per_second"]
+    rate = result["mvoxels_per_second"]
     # The fit visits every voxel once a pass at each bin; starting and writing grow alike.
     return {**score, **result, "megavoxels": megavoxels, "rate": rate,
             "full": result["seconds"] * FULL_MEGAVOXELS / megavoxels / 60}  # fmt: skip

@@ -2,7 +2,7 @@
 
 Hollow spheres with exact projections over -60 to 60 degrees are reconstructed by back-projection with the plain ramp
 (fbp), with IMOD's filter (wbp), by SIRT with and without non-negativity, and by the network with and without the
-Crowther penalty (mlp_reg, mlp), non-negativity, and with the lattice in place of sines.  Every figure is taken after
+Crowther penalty (mlp_reg, mlp), without any penalty, with non-negativity, and with sines in place of the lattice.  Every figure is taken after
 the best gain and offset.  Non-negativity is true for this phantom and for density maps, not for images with a
 transfer function: rows that use it are marked ``+`` and compare with each other only.
 
@@ -39,12 +39,12 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "mlp": ("mlp", {"crowther_weight": 0}),
     "mlp_reg": ("mlp", {"crowther_weight": 0.05}),
     "mlp_reg strong": ("mlp", {"crowther_weight": 0.2}),
-    "mlp lattice": ("mlp", {"field": "lattice"}),
+    "mlp, no penalties": ("mlp", {"crowther_weight": 0, "sparsity": 0, "total_variation": 0}),
+    "mlp siren": ("mlp", {"field": "siren"}),
     "mlp paper": ("mlp", {"preset": "paper"}),
     "mlp+": ("mlp", {"non_negative": True}),
-    "mlp+ lattice": ("mlp", {"non_negative": True, "field": "lattice"}),
 }
-UNASKED = [name for name in METHODS if name not in ("mlp paper", "mlp_reg strong")]
+UNASKED = [name for name in METHODS if name not in ("mlp paper", "mlp siren", "mlp_reg strong")]
 
 COLUMNS = {
     "psnr": "PSNR (dB)|.2f", "ssim": "SSIM|.3f", "vif": "VIF|.3f", "frc": "FRC = 0.5|.3f", "fsc": "FSC = 0.5|.3f",
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace, stack: str, method: str, extra: dict[str, A
     if system == "mlp":
         settings["seed"] = options.seed
     suffix = "".join(f"_{name}{value}" for name, value in extra.items())
-    label = method.replace(" ", "_").replace("+", "_non_negative") + suffix
+    label = method.replace(", ", "_").replace(" ", "_").replace("+", "_non_negative") + suffix
     output = os.path.join(options.out, os.path.splitext(os.path.basename(stack))[0], label + ".mrc")
     os.makedirs(os.path.dirname(output), exist_ok=True)
     result = reconstruction.reconstruct(system, stack, output, settings, options.redo)
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[32, 128, 128], metavar=("Z", "Y", "X"))
     parser.add_argument("--views", type=int, default=60)
     parser.add_argument("--spheres", type=int, default=40)
-    parser.add_argument("--electrons", type=float, nargs="+", default=[10000, 1000, 100])
+    parser.add_argument("--electrons", type=float, nargs="+", default=[1000, 100])
     parser.add_argument("--sections", type=int, nargs="+", default=[128, 64, 32, 16])
     parser.add_argument("--ensembles", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--seed", type=int, default=1)

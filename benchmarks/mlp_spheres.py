@@ -2,9 +2,9 @@
 
 Hollow spheres with exact projections over -60 to 60 degrees are reconstructed by back-projection with the plain ramp
 (fbp), with IMOD's filter (wbp), by SIRT with and without non-negativity, and by the network with and without the
-Crowther penalty (mlp_reg, mlp), without any penalty, with non-negativity, and with sines in place of the lattice.  Every figure is taken after
-the best gain and offset.  Non-negativity is true for this phantom and for density maps, not for images with a
-transfer function: rows that use it are marked ``+`` and compare with each other only.
+Crowther penalty (mlp_reg, mlp), without any penalty, with non-negativity, and with sines in place of the lattice.
+Every figure is taken after the best gain and offset.  Non-negativity is true for this phantom and for density maps,
+not for images with a transfer function: rows that use it are marked ``+``.
 
     --study methods     the table of methods (default)
     --study noise       Poisson noise of several doses

@@ -116,7 +116,8 @@ def _half_stacks(ts: TiltSeries) -> Tuple[str, str]:
     first = ts.getFirstItem()
     if first is None or not first.hasOddEven():
         raise JobError("it has no stacks of even and odd frames; choose halves from every second view, or none.")
-    even, odd = clean_path(first.getEven()), clean_path(first.getOdd())
+    # Some protocols store a place in the stack before the name, as in 1@stack.mrc.
+    even, odd = (clean_path(path.split("@")[-1]) for path in (first.getEven(), first.getOdd()))
     for path in (even, odd):
         if not os.path.exists(path):
             raise JobError("the stack %s of one half does not exist." % path)

@@ -106,7 +106,9 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         is_open = items.isStreamOpen()
         for item in items.iterItems():
             ts_id = item.getTsId()
-            if ts_id not in self._items:
+            # A tilt series is registered before its images are; it is taken at a later look.
+            is_whole = not isinstance(items, SetOfTiltSeries) or item.getSize() > 0 or not is_open
+            if ts_id not in self._items and is_whole:
                 self._items[ts_id] = item.clone()
         return is_open
 
@@ -160,9 +162,9 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
     def _registerItem(self, tsId: str) -> None:
         with self._lock:
             output = self._outputSet()
-            tomogram = self._outputItem(tsId)
-            output.append(tomogram)
-            output.update(tomogram)
+            for tomogram in self._outputItems(tsId):
+                output.append(tomogram)
+                output.update(tomogram)
             output.write()
             self._store(output)
             output.close()
@@ -213,6 +215,10 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         """An item as it is in the input set, so that its own items can be read."""
         with self._lock:
             return self.getInputSet().getItem(Tomogram.TS_ID_FIELD, tsId)
+
+    def _outputItems(self, tsId: str) -> List[Tomogram]:
+        """The tomograms to register for an item, one in most protocols."""
+        return [self._outputItem(tsId)]
 
     def _outputItem(self, tsId: str) -> Tomogram:
         """The tomogram to register for an item; this one is for sets of tomograms."""

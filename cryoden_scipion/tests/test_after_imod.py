@@ -1,14 +1,11 @@
 """NMSG on what IMOD's own Scipion protocol outputs.
 
-IMOD cannot be installed by a package manager, so its programs are replaced by stand-ins below an ``IMOD_HOME`` of the
-test's own: shell scripts that deliver the file that the real programs wrote for this tilt series.  The protocol that
-calls them is scipion-em-imod's, and the volume is IMOD's: 16-bit integers, in the form of an image stack.
+The protocol is scipion-em-imod's; IMOD's programs are stand-ins that deliver the file that the real ones wrote for this
+tilt series.  The volume is IMOD's: 16-bit integers, in the form of an image stack.
 """
 
 import os
 import shutil
-import stat
-import tempfile
 import unittest
 
 import mrcfile
@@ -16,16 +13,8 @@ from pwem import Domain
 from tomo.protocols import ProtImportTs
 
 from .. import __file__ as plugin_file
+from . import standin_imod
 from .base import CryodenTest
-
-#: Stand-ins for IMOD's programs: ``tilt`` writes a marker, ``trimvol`` the reconstruction that IMOD made.
-STAND_INS = {
-    "tilt": 'while [ $# -gt 0 ]; do if [ "$1" = -OutputFile ]; then echo stand-in > "$2"; fi; shift; done',
-    "newstack": "echo 'the stand-in for newstack should not have been called' >&2; exit 1",
-    "trimvol": 'for last; do :; done; cp "%(reconstruction)s" "$last"; chmod u+w "$last"',
-    "3dmod": "exit 0",
-    "etomo": "exit 0",
-}
 
 
 def test_data():
@@ -42,27 +31,12 @@ class TestAfterImod(CryodenTest):
         cls.golden = os.path.join(test_data(), "imod_golden", "A")
         if not os.path.isdir(cls.golden):
             raise unittest.SkipTest("no test data in %s; set CRYODEN_TEST_DATA" % test_data())
-        cls.imod_home = tempfile.mkdtemp(prefix="standin_imod_")
-        cls.writeStandIns()
-        os.environ["IMOD_HOME"] = cls.imod_home
+        standin_imod.install(os.path.join(cls.golden, "rec_A_int16.mrc"))
         super().setUpClass()
 
     @classmethod
     def tearDownClass(cls):
-        os.environ.pop("IMOD_HOME", None)
-
-    @classmethod
-    def writeStandIns(cls):
-        programs = os.path.join(cls.imod_home, "bin")
-        os.makedirs(programs)
-        paths = {"reconstruction": os.path.join(cls.golden, "rec_A_int16.mrc")}
-        for name, script in STAND_INS.items():
-            path = os.path.join(programs, name)
-            with open(path, "w", encoding="utf-8") as stream:
-                stream.write("#!/bin/sh\n# Stand-in for IMOD's %s, for tests only.\n%s\n" % (name, script % paths))
-            os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
-        with open(os.path.join(cls.imod_home, "IMOD-linux.sh"), "w", encoding="utf-8") as stream:
-            stream.write("# Stand-in for IMOD's settings, for tests only.\n")
+        standin_imod.remove()
 
     def importTiltSeries(self):
         folder = os.path.join(self.data, "tilt series")

@@ -124,6 +124,21 @@ class TestMlpJobs(MlpTest, StandInTest):
         protocol.halves.set(1)
         self.assertIn("no stacks of even and odd frames", "".join(protocol._validate()))
 
+    def test_stacks_of_halves_are_found_whatever_form_their_names_have(self):
+        halves = {}
+        for name in ("odd", "even"):
+            images = synthetic.tilt_series(seed=7)
+            halves[name] = synthetic.write_tilt_series(os.path.join(self.data, "frames"), "TS_1_" + name, images)
+
+        def pair(ts, image):
+            image.setOddEven(["%d@%s" % (image.getIndex(), halves[name]) for name in ("odd", "even")])
+
+        protocol = self.reconstruct(self.makeTiltSeries("stacks", pair), halves=1)
+        job = self.job(protocol)
+        self.assertEqual((job["even"], job["odd"]), (halves["even"], halves["odd"]))
+        even, odd = protocol.Tomograms.getFirstItem().getHalfMaps(asList=True)
+        self.assertEqual([os.path.basename(even), os.path.basename(odd)], ["TS_1_even.mrc", "TS_1_odd.mrc"])
+
     def test_the_forms_defaults_are_those_of_the_job(self):
         protocol = self.newProtocol(ProtCryodenMlpReconstruct)
         settings = job_settings(protocol, MlpJob)

@@ -21,7 +21,7 @@ HOSTS = "[localhost]\nPARALLEL_COMMAND = mpirun -np %_(JOB_NODES)d %_(COMMAND)s\
 
 
 #: Modules of which nothing can run without the test data.
-NEED_TEST_DATA = {"test_after_imod"}
+NEED_TEST_DATA = {"test_after_imod", "test_mlp_after_imod"}
 
 
 def data_folder() -> Path:

@@ -23,7 +23,7 @@ from ..device import is_out_of_memory
 from ..training import Trainer
 from .data import FitData
 from .fields import Field
-from .losses import WedgePenalty, adjacent_sections, projection_loss, sparsity, total_variation
+from .losses import WedgePenalty, projection_loss, sparsity, total_variation
 
 #: Sections a step at least, where there are as many.
 FEWEST_SECTIONS = 4
@@ -43,12 +43,11 @@ class Weights:
     crowther: float = 0.0
     sparsity: float = 0.0
     total_variation: float = 0.0
-    adjacent: float = 0.0
 
     @property
     def pairs(self) -> bool:
         """Whether sections are drawn with a neighbour."""
-        return self.total_variation > 0 or self.adjacent > 0
+        return self.total_variation > 0
 
 
 @dataclass(frozen=True)
@@ -264,7 +263,6 @@ class FitTask:
             ("wedge", weights.crowther if wedge.active else 0.0, lambda: wedge(density)),
             ("sparsity", weights.sparsity, lambda: sparsity(density)),
             ("variation", weights.total_variation, lambda: total_variation(density, pairs=True)),
-            ("adjacent", weights.adjacent, lambda: adjacent_sections(density)),
         ]
 
     @torch.no_grad()

@@ -132,14 +132,6 @@ def total_variation(volume: Tensor, pairs: bool = False) -> Tensor:
     return ((squares + 1e-6).sqrt() - 1e-3).mean()
 
 
-def adjacent_sections(volume: Tensor) -> Tensor:
-    """Mean square difference of sections 2 i and 2 i + 1 of a volume (z, y, x)."""
-    even = volume.shape[1] // 2 * 2
-    if even == 0:
-        return volume.sum() * 0.0
-    return (volume[:, 1:even:2] - volume[:, 0:even:2]).square().mean()
-
-
 def mean_path(thickness: int, tilt_angles_degrees: np.ndarray) -> float:
     """Mean length of the rays through a slab, voxels; angles steeper than 80 degrees count as 80."""
     steep = np.minimum(np.abs(np.asarray(tilt_angles_degrees, dtype=np.float64)), 80.0)

@@ -60,7 +60,7 @@ def test_the_gradient_of_pieces_is_that_of_the_whole(given, field):
         torch.manual_seed(0)
         task = FitTask(
             make_field(field, SHAPE, 16, 2, 30.0, False), [Stage(data, 1)],
-            Weights("charbonnier", 0.05, 1.0, 1.0, 0.1), 0.0, piece_voxels=voxels,
+            Weights("charbonnier", 0.05, 1.0, 1.0), 0.0, piece_voxels=voxels,
         )  # fmt: skip
         # Late enough for the penalties to count; the pieces must sum up to the same gradient before it is clipped.
         settings = TrainingSettings(10, clip=1e9, precision=False)

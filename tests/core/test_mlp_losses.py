@@ -8,7 +8,6 @@ import torch
 
 from cryoden_core.mlp.losses import (
     WedgePenalty,
-    adjacent_sections,
     mean_path,
     projection_loss,
     sparsity,
@@ -91,10 +90,8 @@ def test_total_variation_counts_differences_along_every_axis_and_y_only_in_pairs
     assert float(total_variation(along_x)) == pytest.approx(1 / 7, abs=1e-2)
 
 
-def test_adjacent_sections_are_compared_in_pairs_and_sparsity_is_the_mean_magnitude():
+def test_sparsity_is_the_mean_magnitude():
     volume = torch.tensor([0.0, 2.0, 5.0, 5.0, 9.0])[None, :, None].expand(3, 5, 3)
-    assert float(adjacent_sections(volume)) == pytest.approx(2.0)
-    assert float(adjacent_sections(volume[:, :1])) == 0.0
     assert float(sparsity(-volume)) == pytest.approx(21 / 5)
 
 

@@ -45,13 +45,16 @@ PICKS_PER_PARTICLE = 500 / 410
 #: Widths of the inner Gaussian to choose from, angstrom; the classes have radii of 30 to 140.
 SIGMAS = (20.0, 30.0, 40.0, 50.0, 60.0, 80.0)
 TOLERANCE = 80.0
+#: Largest frequency of the mean of the Fourier shell correlation, per angstrom.
+FSC_BAND = 1 / 40
 
 #: Title, name in the figures of ``evaluate volume``, and form.
 COLUMNS = (
     ("r", "correlation", "{:.4f}"), ("MSE ratio", "mse_ratio", "{:.3f}"), ("delta-PSNR (dB)", "psnr_gain", "{:+.2f}"),
     ("SSIM, 7^3, range 2", "standardised_ssim_2", "{:.4f}"), ("r near", "near_correlation", "{:.4f}"),
     ("SSIM near", "near_ssim", "{:.4f}"), ("CNR", "contrast_to_noise", "{:.2f}"),
-    ("FSC = 0.5 (A)", "reference_resolution_0.5", "{:.1f}"), ("0.143 (A)", "reference_resolution_0.143", "{:.1f}"),
+    ("mean FSC", "mean_fsc", "{:.3f}"), ("FSC = 0.5 (A)", "finest_0.5", "{:.1f}"),
+    ("0.143 (A)", "finest_0.143", "{:.1f}"),
 )  # fmt: skip
 
 
@@ -137,10 +140,26 @@ class Bench:
 
     def figures(self, volume: str) -> dict[str, Any]:
         """Figures of merit of a file against the density of the test specimen."""
-        return quietly(EvaluateJob.from_parameters({
+        job = EvaluateJob.from_parameters({
             "test": volume, "reference": self.specimen.file("truth"), "input": self.specimen.file("tomogram"),
             "labels": self.specimen.file("labels"), "gold_label": self.specimen.gold_label,
-        }))  # fmt: skip
+        })  # fmt: skip
+        stem = os.path.relpath(os.path.splitext(volume)[0], self.options.out).replace(os.sep, "_")
+        found = once(self.path("figures", stem + ".json"), partial(quietly, job), self.options.redo)
+        return {**found, **agreement(found["reference_fsc"])}
+
+
+def agreement(curve: dict[str, Any]) -> dict[str, float | None]:
+    """``mean_fsc`` up to :data:`FSC_BAND`, and the finest detail at which a curve is 0.5 or 0.143, angstrom.
+
+    Contrast transfer takes the lowest frequencies away, so a curve that begins below 0.5 can rise above it.
+    """
+    frequency, fsc = (np.array(curve[name], float) for name in ("frequency", "fsc"))
+    found: dict[str, float | None] = {"mean_fsc": float(np.nanmean(fsc[(frequency > 0) & (frequency <= FSC_BAND)]))}
+    for level in (0.5, 0.143):
+        above = frequency[(fsc >= level) & (frequency > 0)]
+        found[f"finest_{level:g}"] = float(1 / above[-1]) if len(above) else None
+    return found
 
 
 def table(head: tuple[str, ...], rows: list[list[str]]) -> str:
@@ -184,14 +203,14 @@ def strength(bench: Bench) -> None:
             if bench.options.redo or not os.path.exists(path):
                 bench.dual(seed, bench.specimen.file("tomogram"), path, strength=value)
             figures = bench.figures(path)
-            agreement = float(np.mean(np.nan_to_num(np.array(figures["reference_fsc"]["fsc"], float))))
-            rows.append([*_row(f"{value:g}", figures), f"{agreement:.4f}"])
-            curves.append([figures[key] for key in ("correlation", "standardised_ssim_2", "near_correlation")])
-            curves[-1].append(agreement)
+            rows.append(_row(f"{value:g}", figures))
+            curves.append(
+                [figures[key] for key in ("correlation", "standardised_ssim_2", "near_correlation", "mean_fsc")]
+            )
         same = np.array_equal(
             mrc.read_volume(bench.path("strength", f"{bench.training(seed)}_0.mrc")), bench.specimen.volume("tomogram")
         )
-        print(table(("strength", *(title for title, _, _ in COLUMNS), "mean FSC"), rows))
+        print(table(("strength", *(title for title, _, _ in COLUMNS)), rows))
         names = ("r", "SSIM", "r near", "mean FSC")
         rising = [name for name, values in zip(names, np.transpose(curves), strict=True) if (np.diff(values) > 0).all()]
         print(f"seed {seed}: rise all the way: {', '.join(rising) or 'none'}; strength 0 is the input: {same}\n")

@@ -89,13 +89,25 @@ def half_map_paths(tomogram: Tomogram) -> List[str]:
         return []
     stored = tomogram.getHalfMaps()
     pieces = stored.split(",") if isinstance(stored, str) else list(stored)
-    if len(pieces) == 2:
-        return [clean_path(piece) for piece in pieces]
-    for cut in range(1, len(pieces)):
-        pair = [clean_path(",".join(pieces[:cut])), clean_path(",".join(pieces[cut:]))]
-        if all(os.path.exists(path) for path in pair):
+    return two_paths(pieces, tomogram.getTsId())
+
+
+def two_paths(pieces: Sequence[str], owner: str) -> List[str]:
+    """The two files of a pair whose names were stored with a comma between them, which a path may hold too.
+
+    A place in the stack before a name, as in ``1@stack.mrc``, is left out.
+
+    Raises
+    ------
+    JobError
+        When there is no cut at which both files exist.
+    """
+    pieces = [str(piece) for piece in pieces]
+    for cut in [1] if len(pieces) == 2 else range(1, len(pieces)):
+        pair = [clean_path(",".join(part).split("@")[-1]) for part in (pieces[:cut], pieces[cut:])]
+        if len(pieces) == 2 or all(os.path.exists(path) for path in pair):
             return pair
-    raise JobError("the half maps of %s are not two files: %s." % (tomogram.getTsId(), ",".join(pieces)))
+    raise JobError("the halves of %s are not two files: %s." % (owner, ",".join(pieces)))
 
 
 def match_half_maps(paths: Sequence[str]) -> Tuple[str, str]:

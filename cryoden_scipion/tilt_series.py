@@ -13,7 +13,7 @@ from tomo.objects import TiltImage, TiltSeries, Tomogram
 from cryoden_core.jobs import JobError, MlpJob
 from cryoden_core.mrc import read_header
 
-from .convert import ItemFolder, clean_path
+from .convert import ItemFolder, clean_path, two_paths
 
 #: A tilt axis that is off the vertical by more than this, in degrees, needs an alignment.
 VERTICAL_TOLERANCE = 3.0
@@ -116,8 +116,7 @@ def _half_stacks(ts: TiltSeries) -> Tuple[str, str]:
     first = ts.getFirstItem()
     if first is None or not first.hasOddEven():
         raise JobError("it has no stacks of even and odd frames; choose halves from every second view, or none.")
-    # Some protocols store a place in the stack before the name, as in 1@stack.mrc.
-    even, odd = (clean_path(path.split("@")[-1]) for path in (first.getEven(), first.getOdd()))
+    odd, even = two_paths(list(first.getOddEven()), ts.getTsId())
     for path in (even, odd):
         if not os.path.exists(path):
             raise JobError("the stack %s of one half does not exist." % path)

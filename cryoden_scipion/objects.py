@@ -23,6 +23,7 @@ class CryodenModel(EMObject):
         self._trainedOn = String(kwargs.get("trainedOn"))
         self._usedHalves = Boolean(kwargs.get("usedHalves", False))
         self._ctfCorrected = Boolean(kwargs.get("ctfCorrected", False))
+        self._contrast = String(kwargs.get("contrast"))
         self._coreVersion = String(kwargs.get("coreVersion"))
 
     def getPath(self):
@@ -42,8 +43,12 @@ class CryodenModel(EMObject):
         return self._trainedOn.get()
 
     def ctfCorrected(self):
-        """True when the tomograms that it was trained on were CTF corrected."""
+        """True when the tomograms that it was trained on were CTF corrected; None when that is not known."""
         return self._ctfCorrected.get()
+
+    def getContrast(self):
+        """Density in the tomograms that it was trained on: dark or bright; None where that plays no part."""
+        return self._contrast.get()
 
     def getFiles(self):
         return {self.getPath()}

@@ -35,9 +35,11 @@ def add_job_param(form: Form, job: Type[Job], name: str, label: str, help: str =
     help
         Follows the definition's own line of help.
     options
-        For pyworkflow's parameter: ``condition``, ``important``, ``default`` where the GUI's must differ.
+        For pyworkflow's parameter: ``condition``, ``important``, ``default`` where the GUI's must differ; ``shown``
+        names the choices whose own name says nothing.
     """
     about = parameters_of(job)[name]
+    shown = options.pop("shown", {})
     default = options.pop("default", default_of(job, name))
     if about.expert:
         options.setdefault("expertLevel", LEVEL_ADVANCED)
@@ -49,7 +51,7 @@ def add_job_param(form: Form, job: Type[Job], name: str, label: str, help: str =
         form.addParam(
             form_name(name),
             EnumParam,
-            choices=choices,
+            choices=[shown.get(choice, choice) for choice in choices],
             default=choices.index(default),
             label=label,
             help=text,

@@ -16,7 +16,7 @@ from .texts import describe_progress, describe_time
 class ProtCryodenOneJob(ProtCryodenBase):
     """One job and what is registered after it.
 
-    A subclass gives :meth:`_job`, :meth:`createOutputStep` and, in ``AWAITED``, the files that the job must leave
+    A subclass gives :meth:`_job`, :meth:`createOutputStep` and, in :meth:`_awaited`, the files that the job must leave
     besides ``result.json``; ``FOLDER`` is the name of its folder.
     """
 

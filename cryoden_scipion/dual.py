@@ -1,0 +1,119 @@
+"""From Scipion's tomograms to the jobs of DUAL.
+
+Pure functions: they read headers and names, start nothing and change nothing in the project.
+"""
+
+import os
+import zlib
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Type, TypeVar
+
+from pwem.objects import Volume
+from tomo.objects import Tomogram
+
+from cryoden_core.jobs import DualTrainJob, Job
+
+from .convert import ItemFolder, clean_path
+
+TiltRange = Tuple[float, float]
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+#: An acquisition whose angles span less than this, in degrees, is taken as one that does not say them.
+SMALLEST_RANGE = 10.0
+
+#: Tilt ranges of one set may differ by this, in degrees.
+RANGE_TOLERANCE = 3.0
+
+_SEEDS = 2**31
+
+
+def acquisition_range(tomogram: Tomogram) -> Optional[TiltRange]:
+    """Lowest and highest tilt angle (degrees) as the acquisition of a tomogram says, or None where it does not."""
+    acquisition = tomogram.getAcquisition()
+    if acquisition is None:
+        return None
+    angles = [acquisition.getAngleMin(), acquisition.getAngleMax()]
+    if None in angles or angles[1] - angles[0] < SMALLEST_RANGE:
+        return None
+    return float(angles[0]), float(angles[1])
+
+
+def common_range(tomograms: Iterable[Tomogram], otherwise: TiltRange) -> TiltRange:
+    """The tilt range that all tomograms lie in."""
+    known = [found for found in map(acquisition_range, tomograms) if found]
+    if not known:
+        return otherwise
+    return min(low for low, _ in known), max(high for _, high in known)
+
+
+def ranges_differ(tomograms: Iterable[Tomogram]) -> bool:
+    """Whether the tomograms of a set have clearly different tilt ranges."""
+    known = [found for found in map(acquisition_range, tomograms) if found]
+    return any(max(ends) - min(ends) > RANGE_TOLERANCE for ends in zip(*known))
+
+
+def seed_of(seed: int, ts_id: str) -> int:
+    """The seed of one item: two items must not get the same noise."""
+    return (seed + zlib.crc32(ts_id.encode("utf-8"))) % _SEEDS
+
+
+def files_of(volumes: Iterable[Volume]) -> List[str]:
+    """Absolute names of the files of tomograms or volumes."""
+    return [os.path.abspath(clean_path(volume.getFileName())) for volume in volumes]
+
+
+def train_job(
+    noisy: Sequence[Tomogram], clean: Sequence[Volume], folder: ItemFolder, settings: Dict[str, Any], **files: Any
+) -> DualTrainJob:
+    """The job that trains a model in ``folder``.
+
+    Parameters
+    ----------
+    noisy, clean
+        The two domains.
+    settings
+        The other parameters; the tilt range in them is used where no acquisition says it.
+    files
+        ``noisy_masks``, ``validation_noisy`` and ``validation_clean``.
+
+    Raises
+    ------
+    JobError
+        When a parameter is out of its range or contradicts another.
+    """
+    parameters = dict(settings, **files)
+    otherwise = (parameters["tilt_min"], parameters["tilt_max"])
+    parameters["tilt_min"], parameters["tilt_max"] = common_range(noisy, otherwise)
+    parameters.update(
+        noisy=files_of(noisy),
+        clean=files_of(clean),
+        noisy_voxel_size=float(noisy[0].getSamplingRate()),
+        clean_voxel_size=float(clean[0].getSamplingRate()),
+        output=os.path.abspath(folder.path),
+        run_folder=os.path.abspath(folder.path),
+    )
+    job = DualTrainJob.from_parameters(parameters)
+    assert isinstance(job, DualTrainJob)
+    return job
+
+
+def item_job(
+    job: Type[AnyJob], tomogram: Tomogram, folder: ItemFolder, settings: Dict[str, Any], model: str = ""
+) -> AnyJob:
+    """The job that processes one tomogram into ``folder``.
+
+    Raises
+    ------
+    JobError
+        When a parameter is out of its range.
+    """
+    parameters = dict(settings)
+    parameters.update(
+        input=os.path.abspath(clean_path(tomogram.getFileName())),
+        output=os.path.abspath(folder.output),
+        run_folder=os.path.abspath(folder.path),
+        voxel_size=float(tomogram.getSamplingRate()),
+        model=os.path.abspath(model) if model else "",
+    )
+    made = job.from_parameters(parameters)
+    assert isinstance(made, job)
+    return made

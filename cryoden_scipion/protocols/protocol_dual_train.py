@@ -1,0 +1,222 @@
+"""Training of DUAL (Zeng et al., bioRxiv 2024.03.02.583135): the form and the model that comes out."""
+
+from typing import Any, Dict, List, Sequence
+
+from pyworkflow import BETA
+from pyworkflow.protocol.constants import LEVEL_ADVANCED
+from pyworkflow.protocol.params import Form, PointerParam
+from pyworkflow.utils import Message
+from tomo.objects import Tomogram
+
+from cryoden_core import __version__ as CORE_VERSION
+from cryoden_core.jobs import DualTrainJob, JobError
+
+from ..constants import OUTPUT_MODEL
+from ..convert import input_problems
+from ..dual import acquisition_range, files_of, ranges_differ, train_job
+from ..forms import add_job_params, at_most, job_settings
+from ..model_file import model_object, read_about
+from ..objects import CryodenModel
+from .protocol_one_job import ProtCryodenOneJob
+
+DOMAINS = (
+    ("voxel_size", "Voxel size of the model", "Both domains are resampled to it; the wand reads that of the noisy "
+     "tomograms. The model is for tomograms of about this voxel size."),
+    ("contrast", "Protein in the tomograms is", "*dark* in most reconstructions. *auto* looks for it and stops where "
+     "it cannot tell."),
+    ("clean_contrast", "Protein in the clean volumes is"),
+    ("clean_kind", "Clean volumes are", "*density*: grand models. *tomogram*: real ones of high quality, which have a "
+     "missing wedge themselves."),
+    ("tilt_min", "Lowest tilt angle", "Used where the acquisition of the tomograms does not say it."),
+    ("tilt_max", "Highest tilt angle", "Used where the acquisition of the tomograms does not say it."),
+    ("thickness", "Thickness of the specimen", "Leaves the empty regions above and below out of the training."),
+)  # fmt: skip
+TRAINING = (
+    ("preset", "Preset", "\n*robust*: the one to start with.\n*fast*: for a first look or for the CPU.\n*paper*: the "
+     "published equations to the letter, for comparison; its noise may die."),
+    ("steps", "Training steps", "Time grows in proportion."),
+    ("seed", "Seed", "Another one tells how much of a result is chance."),
+)  # fmt: skip
+EXPERT = (
+    ("batch", "Crops in a step", "Fewer need less memory."),
+    ("noise_code", "Code of the noise"),
+    ("check_every", "Steps between two checks"),
+)
+
+
+class ProtCryodenDualTrain(ProtCryodenOneJob):
+    """
+    Trains DUAL: one model that denoises tomograms, simulates tomograms of grand models, and converts between the two
+    styles. It needs no pairs: the noisy tomograms and the clean volumes are of different specimens.
+
+    What goes in: noisy tomograms, raw reconstructions that were not filtered before; and a clean domain, from *make
+    clean domain*, or tomograms of very high quality. Contents should be alike: what the clean domain does not know,
+    the model takes for noise. Four tomograms and four grand models are enough to begin with.
+
+    What you get: a model with its provenance, to be used by *denoise tomograms (DUAL)*, *simulate tomograms (DUAL)*
+    and *convert style (DUAL)*. While it trains, the summary says how far it is; *Analyze results* shows losses and a
+    montage of what the model makes. Its health is watched: alarms in the summary say when structure travels through
+    the noise code, when the simulations are all alike, or when the contrast was turned. Do not use a model with
+    alarms.
+
+    How long: hours on a GPU with the preset *robust*; on a CPU take *fast*. If a run is stopped, *Continue* goes on
+    from its last checkpoint.
+    """
+
+    _label = "train DUAL"
+    _devStatus = BETA
+    _possibleOutputs = {OUTPUT_MODEL: CryodenModel}
+
+    FOLDER = "training"
+
+    # --------------------------- DEFINE param functions ----------------------
+    def _defineParams(self, form: Form) -> None:
+        self._defineComputeParams(form)
+        form.addSection(label=Message.LABEL_INPUT)
+        form.addParam(
+            "inputNoisy",
+            PointerParam,
+            pointerClass="SetOfTomograms",
+            important=True,
+            label="Noisy tomograms",
+            help="Raw reconstructions, of any sizes; not filtered, not denoised. Several are better than one.",
+        )
+        form.addParam(
+            "inputClean",
+            PointerParam,
+            pointerClass="SetOfTomograms, SetOfVolumes",
+            important=True,
+            label="Clean volumes",
+            help="Grand models from *make clean domain*, or tomograms of very high quality, of any sizes. They need "
+            "not show the same specimens.",
+        )
+        form.addParam(
+            "inputMasks",
+            PointerParam,
+            pointerClass="SetOfTomoMasks",
+            allowsNull=True,
+            label="Specimen masks (optional)",
+            help="Where crops of the noisy tomograms may be taken, matched by tsId: one for each tomogram.",
+        )
+        add_job_params(form, DualTrainJob, DOMAINS)
+        self._defineValidationParams(form)
+        form.addSection(label="Training")
+        add_job_params(form, DualTrainJob, TRAINING)
+        self._defineFallbackParam(form)
+        add_job_params(form, DualTrainJob, EXPERT, expertLevel=LEVEL_ADVANCED)
+        form.addParallelSection(threads=1, mpi=0)
+
+    @staticmethod
+    def _defineValidationParams(form: Form) -> None:
+        for name, label, what in (
+            ("inputValidationNoisy", "Tomogram of known truth", "A simulated tomogram"),
+            ("inputValidationClean", "Its truth", "The grand model of that tomogram"),
+        ):
+            form.addParam(
+                name,
+                PointerParam,
+                pointerClass="Tomogram",
+                allowsNull=True,
+                expertLevel=LEVEL_ADVANCED,
+                label=label,
+                help=what + ", to follow how well the training denoises; it is not trained on. Give both or none.",
+            )
+
+    # --------------------------- STEPS functions -----------------------------
+    def _job(self) -> DualTrainJob:
+        return train_job(self._items(self.inputNoisy), self._items(self.inputClean), self.folder(),
+                         self._jobSettings(), **self._files())  # fmt: skip
+
+    def _awaited(self) -> List[str]:
+        return [self.folder().model]
+
+    def createOutputStep(self) -> None:
+        """Register the model with what it was trained on."""
+        path = self.folder().model
+        noisy = self.inputNoisy.get()
+        model = model_object(
+            path, read_about(path), trainedOn=", ".join(noisy.getTSIds()), ctfCorrected=bool(noisy.ctfCorrected())
+        )
+        self._defineOutputs(**{OUTPUT_MODEL: model})
+        for pointer in (self.inputNoisy, self.inputClean):
+            self._defineSourceRelation(pointer, model)
+
+    # --------------------------- INFO functions ------------------------------
+    def _validate(self) -> List[str]:
+        problems = self._computeProblems()
+        noisy, clean = self._items(self.inputNoisy), self._items(self.inputClean)
+        if not noisy or not clean:
+            return [*problems, "Both sets must hold at least one volume."]
+        found: List[str] = []
+        for tomogram in noisy:
+            found.extend(input_problems(tomogram, use_halves=False))
+        masks = self.inputMasks.get()
+        if masks is not None:
+            without = [item.getTsId() for item in noisy if item.getTsId() not in masks.getTSIds()]
+            found.extend("There is no mask for %s; give one for each tomogram, or none." % name for name in without)
+        if not found:
+            try:
+                self._job()
+            except JobError as error:
+                found.append(str(error))
+        return problems + at_most(found, what="problems")
+
+    def _warnings(self) -> List[str]:
+        noisy = self._items(self.inputNoisy)
+        warnings = []
+        if ranges_differ(noisy):
+            warnings.append("The tomograms have different tilt ranges; the model takes the widest for all.")
+        if not any(acquisition_range(item) for item in noisy):
+            warnings.append("The tilt range of the tomograms is not known; that of the form is taken.")
+        given = self.inputNoisy.get().getSamplingRate() if noisy else None
+        if given and self.voxelSize.get() < 0.95 * given:
+            warnings.append(
+                "The model's voxel size of %.2f angstrom is smaller than that of the tomograms, %.2f: nothing is "
+                "gained by it, and time is lost." % (self.voxelSize.get(), given)
+            )
+        if not self.usesGpu() and self._jobSettings()["preset"] != "fast":
+            warnings.append("Without a GPU this takes days; the preset 'fast' is made for CPUs.")
+        return warnings
+
+    def _describeResult(self, result: Dict[str, Any]) -> List[str]:
+        alarms = result.get("alarms") or []
+        lines = ["*%s* steps." % result.get("steps", "?")]
+        if not alarms:
+            lines.append("No alarm: the training looks healthy.")
+        return lines
+
+    def _methods(self) -> List[str]:
+        model = getattr(self, OUTPUT_MODEL, None)
+        if model is None:
+            return []
+        return [
+            "A DUAL model [Zeng2024] was trained with CryoDen %s on %d noisy tomograms and %d clean volumes at %g "
+            "\u00c5 per voxel (preset %s, %s steps, seed %s)."
+            % (CORE_VERSION, len(self._items(self.inputNoisy)), len(self._items(self.inputClean)),
+               self.voxelSize.get(), self.getEnumText("preset"), self._result().get("steps", "?"), self.seed.get())
+        ]  # fmt: skip
+
+    def _citations(self) -> Sequence[str]:
+        return ["Zeng2024"]
+
+    # --------------------------- UTILS functions -----------------------------
+    def _jobSettings(self) -> Dict[str, Any]:
+        settings = job_settings(self, DualTrainJob)
+        return dict(settings, cpu_fallback=self.cpuFallback.get())
+
+    @staticmethod
+    def _items(pointer: Any) -> List[Any]:
+        items = pointer.get()
+        return [item.clone() for item in items.iterItems()] if items is not None else []
+
+    def _files(self) -> Dict[str, Any]:
+        """Masks and the pair of known truth, as parameters of the job."""
+        files: Dict[str, Any] = {}
+        masks = self.inputMasks.get()
+        if masks is not None:
+            found = [masks.getItem(Tomogram.TS_ID_FIELD, item.getTsId()) for item in self._items(self.inputNoisy)]
+            files["noisy_masks"] = files_of(found)
+        for name, pointer in (("noisy", self.inputValidationNoisy), ("clean", self.inputValidationClean)):
+            if pointer.get() is not None:
+                files["validation_" + name] = files_of([pointer.get()])[0]
+        return files

@@ -1,0 +1,77 @@
+"""Conversion of tomograms between the two styles of a trained DUAL model (Zeng et al., bioRxiv 2024.03.02.583135)."""
+
+from typing import Any, Dict
+
+from pyworkflow import BETA
+from pyworkflow.protocol.constants import LEVEL_ADVANCED
+from pyworkflow.protocol.params import Form, PointerParam
+from tomo.objects import SetOfTomograms
+
+from cryoden_core.jobs import DualConvertJob
+
+from ..constants import OUTPUT_FAILED, OUTPUT_TOMOGRAMS
+from ..dual import files_of, seed_of
+from ..forms import add_job_param, add_job_params
+from .protocol_dual_apply import ProtCryodenDualApply
+
+
+class ProtCryodenDualConvert(ProtCryodenDualApply):
+    """
+    Converts tomograms to the style of one of the two sets that a DUAL model was trained on: to that of the clean set,
+    with no regard to the measured data (unlike *denoise tomograms*), or to that of the noisy set.
+
+    With two sets of tomograms as noisy and clean set of *train DUAL*, this converts the one to the look of the other:
+    another microscope, another reconstruction, so that a picker or a segmentation trained on one serves both.
+
+    What you get: one converted tomogram for each, at the sampling rate and with the origin, acquisition and tsId of
+    the input, on the grey scale of the style.
+    """
+
+    _label = "convert style (DUAL)"
+    _devStatus = BETA
+    _possibleOutputs = {OUTPUT_TOMOGRAMS: SetOfTomograms, OUTPUT_FAILED: SetOfTomograms}
+
+    JOB = DualConvertJob
+
+    # --------------------------- DEFINE param functions ----------------------
+    def _defineParams(self, form: Form) -> None:
+        self._defineComputeParams(form)
+        self._defineInputParams(
+            form,
+            "Tomograms",
+            "In the style opposite to the one that is wanted.",
+            "From *train DUAL* or *import model*; it knows two styles, those of its noisy and of its clean set.",
+        )
+        add_job_param(form, DualConvertJob, "to", "Convert to the style of the")
+        self._defineContrastParam(form)
+        add_job_param(form, DualConvertJob, "noise", "Amplitude of the noise", condition="to == 1")
+        form.addParam(
+            "inputNoise",
+            PointerParam,
+            pointerClass="Tomogram",
+            allowsNull=True,
+            condition="to == 1",
+            label="Take the noise of (optional)",
+            help="A tomogram whose own noise is taken for all; without one, new noise is drawn for each.",
+        )
+        self._defineFallbackParam(form)
+        add_job_params(
+            form,
+            DualConvertJob,
+            (("seed", "Seed"), ("tile", "Tile edge", "Smaller tiles need less memory."),
+             ("output_mode", "Number format")),
+            expertLevel=LEVEL_ADVANCED,
+        )  # fmt: skip
+        form.addParallelSection(threads=2, mpi=0)
+
+    # --------------------------- STEPS functions -----------------------------
+    def _itemSettings(self, tsId: str) -> Dict[str, Any]:
+        source = self.inputNoise.get() if self.getEnumText("to") == "noisy" else None
+        return {
+            "seed": seed_of(self.seed.get(), tsId),
+            "noise_from": files_of([source])[0] if source is not None else "",
+        }
+
+    # --------------------------- INFO functions ------------------------------
+    def _done(self, count: int) -> str:
+        return "%d tomograms were converted to the style of the %s set" % (count, self.getEnumText("to"))

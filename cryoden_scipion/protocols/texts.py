@@ -31,6 +31,13 @@ def describe_result(result: Dict[str, Any]) -> str:
         parts.append("%d passes" % result["passes"])
     if result.get("held_out_error") is not None:
         parts.append("error of held-out views %.3f" % result["held_out_error"])
+    if result.get("correlation_of_means") is not None:
+        parts.append("correlation with the tomogram, coarsely seen, %.2f" % result["correlation_of_means"])
+    if result.get("wedge_ratio_before") is not None and result.get("wedge_ratio_after") is not None:
+        parts.append(
+            "power in the wedge, relative to beside it, %.2f before, %.2f after"
+            % (result["wedge_ratio_before"], result["wedge_ratio_after"])
+        )
     worst = _worst_view(result)
     if worst:
         parts.append(worst)

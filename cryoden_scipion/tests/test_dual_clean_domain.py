@@ -93,13 +93,35 @@ class TestCleanDomain(CryodenTest):
             total += len(rows)
         self.assertGreater(total, 4)
 
-    def test_the_matrix_is_that_of_the_cores_orientations(self):
-        from cryoden_core.phantom.particles import read_star
+    def test_the_matrix_leads_from_a_particle_to_its_map(self):
+        """The map, read through the matrix, is found in the density: Scipion's definition f'(r) = f(M r)."""
+        tomogram = self.protocol.Tomograms.getFirstItem()
+        folder = os.path.dirname(tomogram.getFileName())
+        with mrcfile.open(tomogram.getFileName()) as volume:
+            density = np.array(volume.data)
+        template = l_shape()
+        centre = np.array([np.average(axis, weights=template) for axis in np.indices(template.shape)[::-1]])
+        edge = np.arange(-5, 6)
+        grid = np.stack(np.meshgrid(edge, edge, edge, indexing="ij"), -1)[..., ::-1].reshape(-1, 3)  # x, y, z
 
-        path = os.path.join(os.path.dirname(self.protocol.Tomograms.getFirstItem().getFileName()), "particles.star")
-        for row, particle in zip(placed_particles(path), read_star(path)):
-            # Scipion's matrix leads from the particle to its reference.
-            np.testing.assert_allclose(row.matrix[:3, :3], particle.rotation.T, atol=1e-4)
+        def sample(data, points):
+            whole = np.clip(np.rint(points).astype(int), 0, np.array(data.shape[::-1]) - 1)
+            return data[tuple(whole.T[::-1])]
+
+        def likeness(matrix, position):
+            return np.corrcoef(sample(density, position + grid), sample(template, centre + grid @ matrix[:3, :3].T))[
+                0, 1
+            ]
+
+        inside = [
+            row for row in placed_particles(os.path.join(folder, "particles.star"))
+            if (row.position > 6).all() and (row.position < np.array(density.shape[::-1]) - 7).all()
+        ]  # fmt: skip
+        right = [likeness(row.matrix, row.position) for row in inside]
+        wrong = [likeness(row.matrix.T, row.position) for row in inside]
+        self.assertGreater(len(inside), 2)
+        self.assertGreater(np.mean(right), 0.6)
+        self.assertGreater(np.mean(right), np.mean(wrong) + 0.2)
 
     def test_a_map_whose_header_is_wrong_is_packed_at_the_projects_sampling_rate(self):
         job = read_json(self.protocol.folder().request)["parameters"]

@@ -1,0 +1,126 @@
+"""DUAL from beginning to end with the real core: clean domain, training, and everything that a model is for."""
+
+import os
+
+import mrcfile
+import numpy as np
+from pyworkflow.utils import magentaStr
+
+from cryoden_core.jobs import DUAL_PRESETS, WEDGE_PRESETS, read_json
+
+from ..forms import form_name
+from ..protocols import (
+    ProtCryodenDualCleanDomain,
+    ProtCryodenDualDenoise,
+    ProtCryodenDualSimulate,
+    ProtCryodenDualTrain,
+    ProtCryodenDualWedge,
+    ProtCryodenImportModel,
+    ProtCryodenNmsgDenoise,
+)
+from . import synthetic
+from .base import CryodenTest
+from .test_dual_clean_domain import NOTHING_ELSE
+
+EDGE = 48
+SHAPE = (EDGE, EDGE, EDGE)
+
+
+class TestDual(CryodenTest):
+    """One chain, whose links are looked at one by one."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = synthetic.write_tomograms(os.path.join(cls.data, "noisy"), ["TS_1", "TS_2"], SHAPE)
+        cls.noisy = cls.importTomograms(folder)
+        cls.domain = cls.launch(
+            ProtCryodenDualCleanDomain, width=EDGE, height=EDGE, depth=EDGE, volumes=1,
+            **{form_name(name): value for name, value in NOTHING_ELSE.items()},
+        )  # fmt: skip
+        cls.trained = cls.launch(
+            ProtCryodenDualTrain, useGpu=False, inputNoisy=cls.noisy, inputClean=cls.domain.Tomograms, steps=2,
+            preset=DUAL_PRESETS.index("fast"), contrast=1, batch=2,
+        )  # fmt: skip
+
+    @classmethod
+    def launch(cls, protocol_class, **values):
+        print(magentaStr("\n==> %s:" % protocol_class._label))
+        protocol = cls.newProtocol(protocol_class, **values)
+        cls.launchProtocol(protocol)
+        return protocol
+
+    def test_the_model_knows_what_it_was_trained_on(self):
+        model = self.trained.model
+        self.assertEqual((model.getSystem(), model._preset.get(), model.getContrast()), ("dual", "fast", "dark"))
+        self.assertEqual((model.getSamplingRate(), model.getTrainedOn()), (10.0, "TS_1, TS_2"))
+        self.assertFalse(os.path.isabs(model.getPath()))
+        job = read_json(self.trained.folder().request)["parameters"]
+        # The angles are those of the import's acquisition.
+        acquisition = self.noisy.getFirstItem().getAcquisition()
+        self.assertEqual((job["tilt_min"], job["tilt_max"]), (acquisition.getAngleMin(), acquisition.getAngleMax()))
+        self.assertIn("*2* steps", "".join(self.trained._summary()))
+
+    def test_strength_zero_gives_the_input_back_and_the_description_stays(self):
+        denoised = self.launch(
+            ProtCryodenDualDenoise, useGpu=False, inputSetOfTomograms=self.noisy, inputModel=self.trained.model,
+            strength=0.0,
+        )  # fmt: skip
+        self.checkTomograms(
+            denoised.Tomograms,
+            expectedSetSize=2,
+            expectedSRate=synthetic.SAMPLING_RATE,
+            expectedDimensions=[EDGE] * 3,
+            expectedOriginShifts=[-EDGE / 2.0 * synthetic.SAMPLING_RATE] * 3,
+            testSetAcqObj=self.noisy.getAcquisition(),
+        )
+        for before, after in zip(self.noisy, denoised.Tomograms):
+            with mrcfile.open(before.getFileName()) as one, mrcfile.open(after.getFileName()) as other:
+                np.testing.assert_array_equal(one.data, other.data)
+
+    def test_two_draws_are_two_tomograms_with_the_coordinates_of_their_grand_model(self):
+        simulated = self.launch(
+            ProtCryodenDualSimulate, useGpu=False, inputSetOfTomograms=self.domain.Tomograms, draws=2, halves=True,
+            inputModel=self.trained.model, inputCoordinates=self.domain.Coordinates,
+        )  # fmt: skip
+        output, placed = simulated.Tomograms, simulated.Coordinates
+        self.checkTomograms(
+            output, expectedSetSize=2, expectedSRate=synthetic.SAMPLING_RATE, expectedDimensions=[EDGE] * 3,
+            hasOddEven=True, hasHalves=True,
+        )  # fmt: skip
+        self.assertEqual(sorted(output.getTSIds()), ["volume_001_1", "volume_001_2"])
+        acquisition = output.getFirstItem().getAcquisition()
+        self.assertEqual((acquisition.getAngleMin(), acquisition.getAngleMax()), (-60, 60))
+        self.assertEqual(placed.getSize(), 2 * self.domain.Coordinates.getSize())
+        known = [(c._x.get(), c._y.get(), c._z.get(), c.getGroupId()) for c in self.domain.Coordinates.iterItems()]
+        for tomogram in output:
+            found = [item.clone() for item in placed.iterCoordinates(volume=tomogram)]
+            self.assertEqual([(c._x.get(), c._y.get(), c._z.get(), c.getGroupId()) for c in found], known)
+        volumes = [mrcfile.read(tomogram.getFileName()) for tomogram in output]
+        self.assertFalse(np.allclose(*volumes))
+
+    def test_an_imported_model_is_the_same_and_only_its_own_system_takes_it(self):
+        imported = self.launch(ProtCryodenImportModel, modelPath=os.path.abspath(self.trained.model.getPath()))
+        self.assertEqual(imported.model.getSystem(), "dual")
+        self.assertEqual(imported.model.getContrast(), "dark")
+        self.assertTrue(os.path.exists(imported.model.getPath()))
+        nmsg = self.newProtocol(
+            ProtCryodenNmsgDenoise, inputSetOfTomograms=self.noisy, trainingMode=2, inputModel=imported.model
+        )
+        self.assertIn("is one of DUAL, not of NMSG", "".join(nmsg._validate()))
+        wedge = self.newProtocol(ProtCryodenDualWedge, inputSetOfTomograms=self.noisy, inputModel=imported.model)
+        self.assertIn("is one of DUAL, not of DUAL's missing wedge", "".join(wedge._validate()))
+        denoise = self.newProtocol(
+            ProtCryodenDualDenoise, useGpu=False, inputSetOfTomograms=self.noisy, inputModel=imported.model
+        )
+        self.assertEqual(denoise._validate(), [])
+
+    def test_the_wedge_is_filled_with_the_acquisitions_angles(self):
+        wedge = self.launch(
+            ProtCryodenDualWedge, useGpu=False, inputSetOfTomograms=self.noisy, steps=2, tiltMin=-40.0,
+            preset=WEDGE_PRESETS.index("fast"),
+        )  # fmt: skip
+        self.assertEqual(wedge.Tomograms.getSize(), 2)
+        job = read_json(wedge._itemFolder("TS_1").request)["parameters"]
+        self.assertEqual((job["tilt_min"], job["tilt_max"]), (-60.0, 60.0))
+        self.assertIn("wedge", "".join(wedge._summary()))

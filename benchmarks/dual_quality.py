@@ -53,8 +53,8 @@ COLUMNS = (
     ("r", "correlation", "{:.4f}"), ("MSE ratio", "mse_ratio", "{:.3f}"), ("delta-PSNR (dB)", "psnr_gain", "{:+.2f}"),
     ("SSIM, 7^3, range 2", "standardised_ssim_2", "{:.4f}"), ("r near", "near_correlation", "{:.4f}"),
     ("SSIM near", "near_ssim", "{:.4f}"), ("CNR", "contrast_to_noise", "{:.2f}"),
-    ("mean FSC", "mean_fsc", "{:.3f}"), ("FSC = 0.5 (A)", "finest_0.5", "{:.1f}"),
-    ("0.143 (A)", "finest_0.143", "{:.1f}"),
+    ("mean FSC", "mean_fsc", "{:.3f}"), ("FSC = 0.5 (A)", "falls_below_0.5", "{:.1f}"),
+    ("0.143 (A)", "falls_below_0.143", "{:.1f}"),
 )  # fmt: skip
 
 
@@ -150,15 +150,16 @@ class Bench:
 
 
 def agreement(curve: dict[str, Any]) -> dict[str, float | None]:
-    """``mean_fsc`` up to :data:`FSC_BAND`, and the finest detail at which a curve is 0.5 or 0.143, angstrom.
+    """``mean_fsc`` up to :data:`FSC_BAND`, and the detail at which a curve falls below 0.5 and 0.143, angstrom.
 
-    Contrast transfer takes the lowest frequencies away, so a curve that begins below 0.5 can rise above it.
+    Contrast transfer takes the lowest frequencies away, so the fall is looked for from the curve's highest value on.
     """
     frequency, fsc = (np.array(curve[name], float) for name in ("frequency", "fsc"))
     found: dict[str, float | None] = {"mean_fsc": float(np.nanmean(fsc[(frequency > 0) & (frequency <= FSC_BAND)]))}
+    top = int(np.nanargmax(fsc))
     for level in (0.5, 0.143):
-        above = frequency[(fsc >= level) & (frequency > 0)]
-        found[f"finest_{level:g}"] = float(1 / above[-1]) if len(above) else None
+        crossing = metrics.frequency_at(frequency[top:], fsc[top:], level) if fsc[top] > level else 0.0
+        found[f"falls_below_{level:g}"] = 1 / crossing if crossing > 0 else None
     return found
 
 

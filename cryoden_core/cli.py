@@ -52,7 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     if given[:1] in (["--version"], ["version"]):
         print(__version__)
         return EXIT_OK
-    command = tyro.cli(_commands(), prog="cryoden", description=DESCRIPTION, args=given)
+    try:
+        command = _parse(list(given))
+    except BrokenPipeError:
+        # Whoever reads the help, such as ``head``, has seen enough of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     try:
         with _terminated_like_interrupted():
             return command.execute()
@@ -93,30 +98,57 @@ def _terminated_like_interrupted() -> typing.Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _commands() -> Any:
-    """The union of all sub-commands, for tyro."""
-    commands: list[Any] = []
-    groups: dict[str, list[Any]] = {}
-    for name, job in SYSTEMS.items():
-        group, _, action = name.partition(" ")
+#: What can follow ``cryoden``: a dataclass with ``execute``, or the table of a group's actions.
+Commands = dict[str, Any]
+
+
+def _parse(given: list[str]) -> Any:
+    """The command that was asked for, parsed by itself: a mistyped option is looked for among its own only."""
+    found: Any = _commands()
+    words, rest = ["cryoden"], given
+    while isinstance(found, dict) and rest and rest[0] in found:
+        found = found[rest[0]]
+        words, rest = [*words, rest[0]], rest[1:]
+    about = found.__doc__
+    if isinstance(found, dict):
+        about = GROUPS[words[-1]] if len(words) > 1 else DESCRIPTION
+        found = typing.Union[tuple(_listed(name, command) for name, command in found.items())]
+    return tyro.cli(found, prog=" ".join(words), description=about, args=rest)
+
+
+def _commands() -> Commands:
+    """All commands by name."""
+    commands: Commands = {}
+    for system, job in SYSTEMS.items():
+        name, _, action = system.partition(" ")
         if action:
-            groups.setdefault(group, []).append(_job_command(action, job))
+            commands.setdefault(name, {})[action] = _job_command(job)
         else:
-            commands.append(_job_command(name, job))
-    commands += [_group_command(name, actions) for name, actions in groups.items()]
-    commands.append(Annotated[RunCommand, tyro.conf.subcommand("run")])
-    commands.append(Annotated[DoctorCommand, tyro.conf.subcommand("doctor")])
-    return typing.Union[tuple(commands)]
+            commands[name] = _job_command(job)
+    return {**commands, "run": RunCommand, "doctor": DoctorCommand}
 
 
-def _job_command(name: str, job: type[Job]) -> Any:
+def _listed(name: str, command: Any) -> Any:
+    """A command as its parent's help lists it; a group stands there for its actions."""
+    if isinstance(command, dict):
+        command = dataclasses.make_dataclass(name.title() + "Group", [])
+        command.__doc__ = GROUPS[name]
+    return operator.getitem(Annotated, (command, tyro.conf.subcommand(name, description=command.__doc__)))
+
+
+def _job_command(job: type[Job]) -> Any:
     """A dataclass with the job's fields, annotated for the command line, that runs the job."""
     hints = typing.get_type_hints(job)
     fields: list[Any] = []
-    for field in dataclasses.fields(job):
+    # What every job shares, such as the device, comes last: the help opens with what this command is about.
+    shared = {field.name for field in dataclasses.fields(ComputeJob)}
+    for field in sorted(dataclasses.fields(job), key=lambda field: field.name in shared):
         about = field.metadata["parameter"]
         kind: Any = hints[field.name]
-        details: list[Any] = [tyro.conf.arg(help=about.describe(), aliases=[about.alias] if about.alias else None)]
+        named: dict[str, Any] = {"aliases": [about.alias]} if about.alias else {}
+        if about.positional and typing.get_origin(kind) is not list:
+            named["metavar"] = field.name.upper()
+        details: list[Any] = [tyro.conf.arg(help=about.describe(), **named)]
         if about.positional:
             details.append(tyro.conf.Positional)
         annotated: Any = operator.getitem(Annotated, (kind, *details))
@@ -128,21 +160,11 @@ def _job_command(name: str, job: type[Job]) -> Any:
             fields.append((field.name, annotated, dataclasses.field(default=field.default)))
     fields.sort(key=len)
     command = dataclasses.make_dataclass(
-        name.replace("-", " ").title().replace(" ", "") + "Command", fields,
+        job.__name__.replace("Job", "Command"), fields,
         namespace={"execute": lambda self: _execute(job.from_parameters(_shallow(self)))},
     )  # fmt: skip
     command.__doc__ = job.__doc__
-    return Annotated[command, tyro.conf.subcommand(name, description=job.__doc__)]
-
-
-def _group_command(name: str, actions: list[Any]) -> Any:
-    """The command ``name`` with one sub-command for each of ``actions``, each a job's command."""
-    action: Any = operator.getitem(Annotated, (typing.Union[tuple(actions)], tyro.conf.arg(name="")))
-    command = dataclasses.make_dataclass(
-        name.title() + "Commands", [("action", action)], namespace={"execute": lambda self: self.action.execute()}
-    )
-    command.__doc__ = GROUPS[name]
-    return Annotated[command, tyro.conf.subcommand(name, description=GROUPS[name])]
+    return command
 
 
 def _shallow(command: Any) -> dict[str, Any]:
@@ -185,5 +207,5 @@ class DoctorCommand:
         from .doctor import examine
 
         for name, value in examine():
-            print(f"{name:<22}{value}")
+            print(f"{name:<26}{value}")
         return EXIT_OK

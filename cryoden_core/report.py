@@ -327,8 +327,10 @@ def _draw_scale_bar(axis: Any, width: int, voxel_size: float) -> None:
     power = 10.0 ** math.floor(math.log10(target))
     length = max(step * power for step in (1, 2, 5) if step * power <= target * 1.0001)
     share = length / size / width
-    axis.plot([0.03, 0.03 + share], [0.03, 0.03], color="white", linewidth=3, solid_capstyle="butt",
-              transform=axis.transAxes, scalex=False, scaley=False)  # fmt: skip
+    # Black below white: a restored tomogram is nearly white where the bar lies.
+    for colour, thickness in (("black", 5), ("white", 3)):
+        axis.plot([0.03, 0.03 + share], [0.03, 0.03], color=colour, linewidth=thickness, solid_capstyle="butt",
+                  transform=axis.transAxes, scalex=False, scaley=False)  # fmt: skip
     axis.annotate(
         "%g %s" % (length, unit), (0.03 + share / 2, 0.03), (0, 5), xycoords="axes fraction",
         textcoords="offset points", color="white", fontsize=8, ha="center", va="bottom", bbox=_LABEL_BOX,
@@ -336,16 +338,25 @@ def _draw_scale_bar(axis: Any, width: int, voxel_size: float) -> None:
 
 
 def _loss_columns(metrics: Metrics) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
-    """Step and value of each column whose name speaks of a loss, without the empty cells."""
+    """Step and value of each column whose name speaks of a loss, without the empty cells.
+
+    Of several trainings in one run, such as pilots before the fit, the last is shown.  The first steps of a fit that
+    starts from another reconstruction (``loss_start``) are left out: their loss is of another kind and scale.
+    """
     columns = {}
     for name, values in metrics.items():
-        if "loss" not in name.lower():
+        if "loss" not in name.lower() or name == "loss_start":
             continue
         value = np.asarray(values, dtype=np.float64)
         step = np.asarray(metrics.get("step", np.arange(value.size)), dtype=np.float64)
         known = np.isfinite(value) & np.isfinite(step)
-        if known.sum() > 1:
-            columns[name] = (step[known], value[known])
+        if "loss_start" in metrics:
+            known &= ~np.isfinite(np.asarray(metrics["loss_start"], dtype=np.float64))
+        step, value = step[known], value[known]
+        restarts = np.flatnonzero(np.diff(step) < 0)
+        last = restarts[-1] + 1 if restarts.size else 0
+        if step.size - last > 1:
+            columns[name] = (step[last:], value[last:])
     return columns
 
 

@@ -313,7 +313,7 @@ def _check_count(
     if found == images:
         return
     # Many stacks say that they are volumes; only together with a wrong count does it mean something.
-    volume = " (its header calls it a volume: give the tilt series, not a tomogram)" if header.ispg == 1 else ""
+    volume = " (its header calls it a volume: is it a tomogram?)" if header.ispg == 1 else ""
     raise JobError(
         f"{os.fspath(path)} holds {found} {what}s but the stack {os.fspath(stack)} has {images} images{volume}; "
         f"give one {what} for each image, in the order of the stack."

@@ -111,6 +111,17 @@ def test_the_loss_picture_shows_losses_and_nothing_else() -> None:
     assert report.loss_figure({}).axes[0].texts[0].get_text() == "no training in this run"
 
 
+def test_of_several_trainings_only_the_last_is_drawn_and_without_its_start() -> None:
+    losses = {
+        "step": [10, 20, 30, 10, 20, 30, 40],
+        "loss": [0.1, 5, 4, 0.2, 3, 2, 1],
+        "loss_start": [0.1, float("nan"), float("nan"), 0.2, *[float("nan")] * 3],
+    }
+    axes = report.loss_figure(losses).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["loss"]
+    assert axes.lines[0].get_xydata().tolist() == [[20, 3], [30, 2], [40, 1]]
+
+
 def test_the_spectrum_of_a_volume_scaled_by_a_fifth_lies_25_times_lower(volumes: tuple) -> None:
     axes = report.spectrum_figure(*volumes, 10.0).axes[0]
     before, after, _ = (line.get_ydata() for line in axes.get_lines())

@@ -37,6 +37,18 @@ def test_doctor_names_torch_and_the_devices(capsys):
     assert "torch" in told and "cuda" in told and "scipion" in told
 
 
+def test_a_mistyped_option_is_answered_with_those_of_its_own_command(capsys):
+    assert cryoden("wbp", "stack.mrc", "--tilt-angles", "a.tlt", "-o", "x.mrc", "--thicknes", "5") == EXIT_BAD_INPUT
+    told = capsys.readouterr().err
+    assert "--thickness" in told and "cryoden wbp --help" in told and "dual" not in told
+
+
+def test_help_opens_with_what_the_command_is_about(capsys):
+    assert cryoden("dual", "train", "--help") == EXIT_OK
+    told = capsys.readouterr().out
+    assert told.index("--noisy") < told.index("--preset") < told.index("--device")
+
+
 def test_a_denoised_tomogram_keeps_shape_and_voxel_size_and_brings_its_report(tomogram, tmp_path):
     output = tmp_path / "denoised.mrc"
     assert cryoden("nmsg", tomogram, "-o", str(output), *QUICK) == EXIT_OK

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ def _reconstruct(job: ReconstructionJob, progress: Progress, name: str, method: 
         mrc.check_writable(path)
     series = open_series(job, folder, progress)
     halves = open_halves(job, series, folder, progress)
-    _begin(folder, job)
+    begin(folder, job, [folder.metrics])
     orientation = compare_with_reference(series, job.reference, device, progress)
     roles = ["output"] + (["output_even", "output_odd"] if halves else [])
     written: dict[str, str] = {}
@@ -123,25 +123,29 @@ def describe(series: AlignedSeries) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _begin(folder: RunFolder, job: ReconstructionJob) -> None:
-    """Make the run folder; what an older run left in it goes."""
+def begin(folder: RunFolder, job: ReconstructionJob, stale: Iterable[str]) -> None:
+    """Make the run folder and write the job into it; an older run's result, report and ``stale`` files go."""
     os.makedirs(folder.path, exist_ok=True)
-    for path in (folder.metrics, folder.result, folder.report):
+    for path in (folder.result, folder.report, *stale):
         if os.path.exists(path):
             os.remove(path)
     write_job(job, folder.job)
+
+
+def curve_of_halves(written: dict[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
+    """The correlation of two halves by frequency, for a report; None where there are no halves."""
+    if "output_even" not in written:
+        return None
+    even, odd = (report.central_block(mrc.open_volume(written[role])) for role in ("output_even", "output_odd"))
+    return {"halves": fsc(even, odd)}
 
 
 def _write_picture(
     folder: RunFolder, job: ReconstructionJob, name: str, series: AlignedSeries, written: dict[str, str],
     residuals: np.ndarray | None,
 ) -> None:  # fmt: skip
-    curves = None
-    if "output_even" in written:
-        even, odd = (report.central_block(mrc.open_volume(written[role])) for role in ("output_even", "output_odd"))
-        curves = {"halves": fsc(even, odd)}
     report.write_reconstruction(
         folder.report, {name: mrc.open_volume(job.output)}, series.voxel_size,
-        None if residuals is None else {name: (series.tilt_angles_degrees, residuals)}, curves,
+        None if residuals is None else {name: (series.tilt_angles_degrees, residuals)}, curve_of_halves(written),
         title=f"{name}: {os.path.basename(job.input)}",
     )  # fmt: skip

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..jobs import JobError
 from ..progress import Progress
-from ..tomography.geometry import width_covering_every_view
+from ..tomography.geometry import covering_width
 from ..tomography.inputs import AlignedSeries
 from ..tomography.projector import Projector, sections_at_once
 from ..tomography.sirt import SirtSolver
@@ -33,8 +33,9 @@ from .losses import mean_path
 class Scale:
     """How projections become dimensionless.
 
-    ``levels`` (views,) are the grey values that count as empty; ``density`` is the density whose projection through
-    the mean path has the standard deviation of the projections if it changed sign at random from voxel to voxel.
+    ``levels`` (views,) are the grey values that count as empty, without binning; ``density`` is the density whose
+    projection through the mean path has the standard deviation of the projections if it changed sign at random from
+    voxel to voxel.
     """
 
     levels: np.ndarray
@@ -161,7 +162,7 @@ def prepare(
     blocks = [slice(first, min(first + step, height)) for first in range(0, height, step)]
     squares = 0.0
     for block in how.progress.track(blocks, "preparing the projections", len(blocks)):
-        views = _standardised(series, how.scale, block)
+        views = _standardised(series, how.scale, block, binning)
         hidden = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask[:, block]))
         if hidden is not None:
             views[hidden] = 0.0
@@ -172,15 +173,8 @@ def prepare(
             views[hidden] = math.nan
         projections[block] = views.transpose(0, 1).numpy()
         if start is not None:
-            if how.start == "wbp":
-                angles = np.degrees(series.geometry().angles_radians)
-                inside = torch.from_numpy(
-                    weighted_back_projection(
-                        views.nan_to_num().numpy(), angles, depth, width, tilt_axis_shift=series.tilt_axis_shift,
-                        x_shift=series.x_shift, z_shift=series.z_shift, device=how.device,
-                    )
-                )  # fmt: skip
-            start[block] = inside.transpose(0, 1).numpy()
+            inner = _back_projection(series, views, how.device) if how.start == "wbp" else inside.numpy()
+            start[block] = np.swapaxes(inner, 0, 1)
     weights = torch.from_numpy(np.asarray(series.weights, np.float32)).to(how.device)[:, None, None]
     return FitData(
         series, projections, start, math.sqrt(squares / projections.size),
@@ -193,17 +187,12 @@ class _Slab:
     """SIRT of a slab that fills the detector in every view, split into the tomogram and what lies beside it."""
 
     def __init__(self, series: AlignedSeries, how: Preparation) -> None:
-        self._width, self._iterations = series.width, how.iterations
-        angles = np.degrees(series.geometry().angles_radians)
-        wide = series.width
-        if how.outside:
-            shifts = 2 * math.ceil(abs(series.tilt_axis_shift)) + 2 * math.ceil(abs(series.x_shift))
-            thick = series.thickness + 2 * math.ceil(abs(series.z_shift))
-            wide = max(wide, width_covering_every_view(series.projections.shape[2], thick, angles) + shifts)
-        self._side = (wide - series.width + 1) // 2
+        self._iterations = how.iterations
+        wide = covering_width(series.geometry()) if how.outside else series.width
+        self._side = (wide - series.width) // 2
         self.needed = self._side > 0 or how.start == "sirt"
         if self.needed:
-            projector = Projector(series.geometry(width=series.width + 2 * self._side), how.device)
+            projector = Projector(series.geometry(width=wide), how.device)
             self._solver = SirtSolver(projector, 1.0, how.non_negative, np.asarray(series.weights))
 
     def split(self, views: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,9 +211,19 @@ class _Slab:
         return inside, self._solver.projector.forward(volume).cpu()
 
 
-def _standardised(series: AlignedSeries, scale: Scale, block: slice) -> Tensor:
+def _back_projection(series: AlignedSeries, views: Tensor, device: torch.device) -> np.ndarray:
+    return weighted_back_projection(
+        views.nan_to_num().numpy(), series.tilt_angles_degrees, series.thickness, series.width,
+        angle_offset_degrees=series.angle_offset_degrees, tilt_axis_shift=series.tilt_axis_shift,
+        x_shift=series.x_shift, z_shift=series.z_shift, device=device, weights=series.weights,
+    )  # fmt: skip
+
+
+def _standardised(series: AlignedSeries, scale: Scale, block: slice, binning: int) -> Tensor:
     views = np.array(series.projections[:, block], dtype=np.float32, order="C", subok=False)
-    return torch.from_numpy((views - scale.levels[:, None, None]) / np.float32(scale.density))
+    # Rays cross fewer voxels of a binned tomogram, and the level is that of a ray.
+    levels = scale.levels[:, None, None] / np.float32(binning)
+    return torch.from_numpy((views - levels) / np.float32(scale.density))
 
 
 def remove_prepared(folder: str, *names: str) -> None:

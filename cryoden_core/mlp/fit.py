@@ -12,6 +12,7 @@ and each piece backpropagated: the same gradient, with the memory of one piece (
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -188,20 +189,22 @@ class FitTask:
 
     def step(self, step: int, trainer: Trainer) -> dict[str, float]:
         """Descend once for some sections; memory that runs out halves the pieces."""
+        start = time.monotonic()
         place = self.place(step)
         sections = self.drawn(place)
         self.network.finest = place.stage.data.binning
+        voxels = len(sections) * math.prod(place.stage.data.series.volume_shape[::2])
         while True:
             values: dict[str, float] = {}
             try:
                 trainer.update("fit", self._losses(place, sections, step / trainer.settings.steps, trainer, values))
                 break
             except Exception as error:
-                voxels = len(sections) * math.prod(place.stage.data.series.volume_shape[::2])
                 if not is_out_of_memory(error) or self.piece_voxels < 1024:
                     raise
                 self.piece_voxels = min(self.piece_voxels, voxels) // 2
                 trainer.progress.warn("memory ran out; going on with smaller pieces.")
+        values["mvoxels_per_second"] = voxels / 1e6 / max(time.monotonic() - start, 1e-9)
         if place.last and not place.stage.to_start and self.on_pass is not None:
             first = sum(stage.passes for stage in self.stages if stage.to_start)
             values.update(self.on_pass(place.number - first + 1, trainer))

@@ -3,8 +3,8 @@
 Every eighth view is left out of short fits to a few sections in the middle of the tomogram; what the network then says
 of those views is compared with them.  The noise of a held-out view cannot be predicted, so the error falls while the
 network learns the specimen and rises once it learns the noise (Hansen's *discrepancy* needs the noise's level, this
-does not).  The fit to all views is then made with the strongest penalties that do as well as any, and the number of
-passes where their error was least.
+does not).  Penalties are tried from weak to strong until they do worse; the fit to all views is then made with the
+strongest that do as well as any, and the number of passes where their error was least.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class _Watch:
         self.per_view.append(unexplained_share(predicted * (weights > 0), target))
         if len(self.per_view) - 1 - self.best >= PATIENCE:
             trainer.finish()
-        return {"held_out_error": self.errors[-1]}
+        # Rows of the loop itself come at every tenth step, which is seldom the end of a pass.
+        trainer.progress.log(trainer.step + 1, {"held_out_error": self.errors[-1]})
+        return {}
 
     @property
     def errors(self) -> list[float]:
@@ -116,23 +118,28 @@ def choose(
     # What lies outside the tomogram stays in the held-out views: it adds the same to every error.
     blind = dataclasses.replace(how, scale=how.scale.of(held), start="none", outside=False)
     how = dataclasses.replace(how, scale=how.scale.of(~held))
-    data = prepare(block.subset(~held), how, "pilot", 1, None if part is None else part[~held])
-    hidden = prepare(block.subset(held), blind, "held_out", 1, None if part is None else part[held])
     every = max(1, settings.preset.passes // 15)
     watches: dict[tuple[float, float], _Watch] = {}
-    for penalties in settings.preset.penalties:
-        watch = _Watch(hidden, every)
-        watch.fit = SingleFit(
-            {1: data}, dataclasses.replace(small, preset=dataclasses.replace(small.preset, penalties=(penalties,))),
-            seed, progress, name="pilot with held-out views", on_pass=watch,
-        )  # fmt: skip
-        watch.fit.fit()
-        watches[penalties] = watch
-    chosen, watch = _strongest_that_will_do(watches)
+    try:
+        data = prepare(block.subset(~held), how, "pilot", 1, None if part is None else part[~held])
+        hidden = prepare(block.subset(held), blind, "held_out", 1, None if part is None else part[held])
+        for penalties in settings.preset.penalties:
+            watch = _Watch(hidden, every)
+            watch.fit = SingleFit(
+                {1: data}, dataclasses.replace(small, preset=dataclasses.replace(small.preset, penalties=(penalties,))),
+                seed, progress, name="pilot with held-out views", on_pass=watch,
+            )  # fmt: skip
+            watch.fit.fit()
+            watches[penalties] = watch
+            if _strongest_that_will_do(watches) != penalties:
+                break
+    finally:
+        remove_prepared(how.folder, "pilot", "held_out")
+    chosen = _strongest_that_will_do(watches)
+    watch = watches[chosen]
     errors = {_label(penalties): watch.errors for penalties, watch in watches.items()}
     choice = Choice((watch.best + 1) * every, chosen, watch.errors[watch.best], errors)
     write_json({"fingerprint": fingerprint, "choice": dataclasses.asdict(choice)}, path)
-    remove_prepared(how.folder, "pilot", "held_out")
     return choice
 
 
@@ -155,7 +162,7 @@ def unexplained_share(predicted: torch.Tensor, target: torch.Tensor) -> np.ndarr
     return (1 - explained / (power[0] * power[1]).clamp_min(1e-30)).cpu().numpy()
 
 
-def _strongest_that_will_do(watches: dict[tuple[float, float], _Watch]) -> tuple[tuple[float, float], _Watch]:
+def _strongest_that_will_do(watches: dict[tuple[float, float], _Watch]) -> tuple[float, float]:
     """The last of the penalties, which grow, whose least error is the least of all within what that is known to.
 
     The rule of one standard error (Breiman et al., *Classification and Regression Trees*, 1984): held-out views lie
@@ -163,7 +170,7 @@ def _strongest_that_will_do(watches: dict[tuple[float, float], _Watch]) -> tuple
     """
     least = min(watches.values(), key=lambda watch: watch.errors[watch.best])
     limit = least.errors[least.best] + least.standard_error
-    return [(penalties, watch) for penalties, watch in watches.items() if watch.errors[watch.best] <= limit][-1]
+    return [penalties for penalties, watch in watches.items() if watch.errors[watch.best] <= limit][-1]
 
 
 def _label(penalties: tuple[float, float]) -> str:

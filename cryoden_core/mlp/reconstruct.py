@@ -23,20 +23,19 @@ import torch
 
 from .. import mrc, report
 from ..device import resolve_device
-from ..jobs import JobError, MlpJob, RunFolder, write_job, write_json
-from ..metrics import fsc
+from ..jobs import JobError, MlpJob, RunFolder, write_json
 from ..progress import Progress, read_metrics
-from ..reconstruct import describe
+from ..reconstruct import begin, curve_of_halves, describe
 from ..tomography.beads import find_beads
 from ..tomography.inputs import AlignedSeries, open_halves, open_series, remove_aligned
 from ..tomography.orientation import compare_with_reference
 from ..tomography.wbp import weighted_back_projection
-from ..training import Trainer, TrainingDiverged
+from ..training import Trainer
 from .data import FitData, Preparation, Scale, measure_scale, prepare, remove_prepared
 from .losses import WedgePenalty
-from .pilot import Choice, choose
+from .pilot import SECTIONS, Choice, choose
 from .presets import PRESETS, Preset
-from .single import GIB, Settings, SingleFit, binnings
+from .single import GIB, Settings, SingleFit, binnings, check_memory
 
 #: Million voxels a second on one CPU core, measured: forward, projections and gradient.
 CPU_MVOXELS = {"lattice": 2.0, "siren": 0.3, "fourier": 0.3}
@@ -66,11 +65,15 @@ def reconstruct(job: MlpJob, progress: Progress) -> dict[str, Any]:
     device = resolve_device(job, progress.warn)
     for path in (job.output, *job.half_outputs(), *([job.spread] if job.ensemble > 1 else [])):
         mrc.check_writable(path)
-    series = open_series(job, folder, progress)
-    halves = open_halves(job, series, folder, progress)
     preset = resolved_preset(job)
-    if device.type == "cpu":
-        check_cpu_time(series, preset, job)
+
+    def check(shape: tuple[int, int, int], views: int) -> None:
+        if device.type == "cpu":
+            check_cpu_time(shape, preset, job)
+        check_memory(views, _settings(job, preset, shape, device))
+
+    series = open_series(job, folder, progress, check)
+    halves = open_halves(job, series, folder, progress)
     _begin(folder, job)
     orientation = compare_with_reference(series, job.reference, device, progress)
     run = _Run(job, preset, series, folder, device, progress)
@@ -79,13 +82,12 @@ def reconstruct(job: MlpJob, progress: Progress) -> dict[str, Any]:
     figures = run.write(series, "whole", job.output, job.spread if job.ensemble > 1 else "")
     if job.ensemble > 1:
         written["output_std"] = job.spread
-    for number, (role, path) in enumerate(zip(("output_even", "output_odd"), job.half_outputs(), strict=False)):
-        assert halves is not None
-        run.write(halves[number], role[len("output_") :], path)
-        written[role] = path
+    for name, half, path in zip(("even", "odd"), halves or (), job.half_outputs(), strict=False):
+        run.write(half, name, path)
+        written["output_" + name] = path
     progress.stage("writing the report")
     result = {**written, **result, **figures}
-    _write_picture(folder, job, series, run, written, figures, device)
+    _write_picture(folder, job, series, written, figures, device)
     result.update(seconds=round(time.monotonic() - start, 1), peak_memory_gib=_peak_memory(device),
                   warnings=progress.warnings)  # fmt: skip
     write_json(result, folder.result)
@@ -129,11 +131,17 @@ def resolved_preset(job: MlpJob) -> Preset:
     return dataclasses.replace(preset, **changes)
 
 
-def check_cpu_time(series: AlignedSeries, preset: Preset, job: MlpJob) -> None:
-    """Refuse, with a :class:`JobError` that says what binning would fit, what the CPU would need days for."""
-    shape = series.volume_shape
+def check_cpu_time(shape: tuple[int, int, int], preset: Preset, job: MlpJob) -> None:
+    """Refuse, with a :class:`JobError` that says what binning would fit, what the CPU would need days for.
+
+    Counted are the fits of a tomogram (z, y, x), of its halves and of the members of an ensemble, and the pilot.
+    """
+    depth, height, width = shape
     cost = sum(share / binning**3 for binning, share in binnings(shape).items())
-    voxels = float(np.prod(shape)) * preset.passes * cost * (job.ensemble + 2 * (job.halves != "none"))
+    sections = height * cost * (job.ensemble + 2 * (job.halves != "none"))
+    if job.held_out:
+        sections += min(height, SECTIONS) * len(preset.penalties)
+    voxels = depth * width * sections * preset.passes
     hours = voxels / (CPU_MVOXELS[preset.field] * 1e6 * torch.get_num_threads()) / 3600
     if hours <= LONGEST_CPU_HOURS:
         return
@@ -142,6 +150,10 @@ def check_cpu_time(series: AlignedSeries, preset: Preset, job: MlpJob) -> None:
         f"the fit of {shape[2]} x {shape[1]} x {shape[0]} voxels would take about {hours:.0f} hours on this CPU; bin "
         f"{max(2, binning)} times more (binning), choose a faster preset, or use a GPU."
     )
+
+
+def _settings(job: MlpJob, preset: Preset, shape: tuple[int, int, int], device: torch.device) -> Settings:
+    return Settings(preset, shape, job.non_negative, job.fit_views, job.max_memory, device)
 
 
 class _Run:
@@ -190,10 +202,9 @@ class _Run:
         return found
 
     def _pilot(self) -> Choice:
-        path = os.path.join(self.folder.path, "pilot.json")
         return choose(
             self.series, self._preparation(self.series, self.scale), self._settings(), self.job.seed, self.mask,
-            self.progress, path, self._fingerprint("pilot"), self.job.resume,
+            self.progress, _pilot_file(self.folder), self._fingerprint("pilot"), self.job.resume,
         )  # fmt: skip
 
     def write(self, series: AlignedSeries, name: str, path: str, spread: str = "") -> dict[str, Any]:
@@ -203,28 +214,31 @@ class _Run:
         how = self._preparation(series, scale)
         shares = binnings(series.volume_shape)
         names = {binning: f"{name}_{binning}" for binning in shares}
-        data = {
-            binning: prepare(series.binned(binning), how, names[binning], binning, _binned_mask(mask, binning))
-            for binning in shares
-        }
+        try:
+            data = {
+                binning: prepare(series.binned(binning), how, names[binning], binning, _binned_mask(mask, binning))
+                for binning in shares
+            }
+            return self._figures(self._fill(data, scale, name, path, spread))
+        finally:
+            remove_prepared(self.folder.path, *names.values())
+
+    def _fill(self, data: dict[int, FitData], scale: Scale, name: str, path: str, spread: str) -> SingleFit:
+        """Make the files of a volume, and of its spread where one is named; returns the last fit."""
         members = self.job.ensemble if name == "whole" else 1
         seed = self.job.seed + {"whole": 0, "even": 1000, "odd": 2000}[name]
-        shape, mode = series.volume_shape, self.job.output_mode
+        series = data[1].series
+        about = (series.volume_shape, series.voxel_size, series.origin, self.job.output_mode)
         with ExitStack() as files:
-            target = files.enter_context(mrc.create_volume(path, shape, series.voxel_size, series.origin, mode))
-            squares = (
-                files.enter_context(mrc.create_volume(spread, shape, series.voxel_size, series.origin, mode))
-                if spread else None
-            )  # fmt: skip
+            target = files.enter_context(mrc.create_volume(path, *about))
+            squares = files.enter_context(mrc.create_volume(spread, *about)) if spread else None
             for member in range(members):
                 fit = self._fit(data, name, seed + member, member, members)
                 self._add(fit, scale, target, squares, member)
             if squares is not None:
                 for block in fit.sections():
-                    squares[:, block] = np.sqrt(np.asarray(squares[:, block]) / max(1, members - 1))
-        figures = self._figures(fit)
-        remove_prepared(self.folder.path, *names.values())
-        return figures
+                    squares[:, block] = np.sqrt(np.asarray(squares[:, block]) / (members - 1))
+        return fit
 
     def _fit(self, data: dict[int, FitData], name: str, seed: int, member: int, members: int) -> SingleFit:
         if members > 1:
@@ -238,10 +252,7 @@ class _Run:
         )  # fmt: skip
         if key == "whole" and self.job.preview_every:
             fit.task.on_pass = _Preview(fit, self.folder, self.scale.density, self.job.preview_every)
-        try:
-            fit.fit(self.job.resume)
-        except TrainingDiverged as error:
-            raise JobError(str(error)) from error
+        fit.fit(self.job.resume)
         return fit
 
     def _add(self, fit: SingleFit, scale: Scale, target: np.ndarray, squares: np.ndarray | None, member: int) -> None:
@@ -267,10 +278,7 @@ class _Run:
         }  # fmt: skip
 
     def _settings(self) -> Settings:
-        job = self.job
-        return Settings(
-            self.preset, self.series.volume_shape, job.non_negative, job.fit_views, job.max_memory, self.device
-        )
+        return _settings(self.job, self.preset, self.series.volume_shape, self.device)
 
     def _preparation(self, series: AlignedSeries, scale: Scale) -> Preparation:
         return Preparation(
@@ -312,15 +320,12 @@ class _Preview:
 
 def _begin(folder: RunFolder, job: MlpJob) -> None:
     """Make the run folder; a fresh start leaves no trace of an older run in it."""
-    os.makedirs(folder.path, exist_ok=True)
-    for path in (folder.result, folder.report):
-        if os.path.exists(path):
-            os.remove(path)
-    if not job.resume:
-        for path in (folder.metrics, os.path.join(folder.path, "pilot.json"), *glob.glob(folder.checkpoint + "*")):
-            if os.path.exists(path):
-                os.remove(path)
-    write_job(job, folder.job)
+    states = [folder.metrics, _pilot_file(folder), *glob.glob(folder.checkpoint + "*")]
+    begin(folder, job, [] if job.resume else states)
+
+
+def _pilot_file(folder: RunFolder) -> str:
+    return os.path.join(folder.path, "pilot.json")
 
 
 def _bootstrapped(data: FitData, seed: int) -> FitData:
@@ -361,13 +366,9 @@ def _peak_memory(device: torch.device) -> float:
 
 
 def _write_picture(
-    folder: RunFolder, job: MlpJob, series: AlignedSeries, run: _Run, written: dict[str, str],
-    figures: dict[str, Any], device: torch.device,
+    folder: RunFolder, job: MlpJob, series: AlignedSeries, written: dict[str, str], figures: dict[str, Any],
+    device: torch.device,
 ) -> None:  # fmt: skip
-    curves = None
-    if "output_even" in written:
-        even, odd = (report.central_block(mrc.open_volume(written[role])) for role in ("output_even", "output_odd"))
-        curves = {"halves": fsc(even, odd)}
     path = folder.comparison
     with mrc.create_volume(path, series.volume_shape, series.voxel_size) as target:
         weighted_back_projection(
@@ -378,6 +379,6 @@ def _write_picture(
     report.write_reconstruction(
         folder.report, {"coordinate network": mrc.open_volume(job.output), "weighted back-projection":
                         mrc.open_volume(path)}, series.voxel_size,
-        {"coordinate network": (series.tilt_angles_degrees, np.array(figures["residual_per_view"]))}, curves,
-        read_metrics(folder.metrics), f"MLP ({job.preset}): {os.path.basename(job.input)}",
+        {"coordinate network": (series.tilt_angles_degrees, np.array(figures["residual_per_view"]))},
+        curve_of_halves(written), read_metrics(folder.metrics), f"MLP ({job.preset}): {os.path.basename(job.input)}",
     )  # fmt: skip

@@ -18,7 +18,7 @@ import torch
 from ..device import free_memory
 from ..jobs import JobError
 from ..progress import Progress
-from ..training import Trainer, TrainingSettings
+from ..training import Trainer, TrainingDiverged, TrainingSettings
 from .data import FitData
 from .fields import Field, make_field
 from .fit import FitTask, Stage, Weights
@@ -28,6 +28,8 @@ from .presets import Preset
 COARSE_TO_FINE = ((512, {4: 0.4, 2: 0.35, 1: 0.25}), (256, {2: 0.5, 1: 0.5}), (0, {1: 1.0}))
 #: Bytes for each number that is fitted: itself, its gradient, two moments, its moving average.
 BYTES_PER_PARAMETER = 20
+#: Bytes that the projector and its adjoint keep for each voxel of a section in each view.
+BYTES_PER_MATRIX_ELEMENT = 32
 #: Share of the free memory that a fit takes when no limit is given.
 MEMORY_SHARE = 0.6
 #: A CPU evaluates a million voxels at a time: more gains nothing.
@@ -90,7 +92,13 @@ def new_network(settings: Settings, seed: int) -> Field:
     )
 
 
-def piece_voxels(network: Field, data: FitData, settings: Settings) -> int:
+def check_memory(views: int, settings: Settings) -> None:
+    """Refuse, as :func:`piece_voxels` does, what would not fit into the memory; takes none itself."""
+    with torch.device("meta"):
+        piece_voxels(new_network(settings, 0), views, settings)
+
+
+def piece_voxels(network: Field, views: int, settings: Settings) -> int:
     """Voxels that can be evaluated at a time with their gradient.
 
     Raises
@@ -99,8 +107,8 @@ def piece_voxels(network: Field, data: FitData, settings: Settings) -> int:
         When the memory does not even hold the network; says what binning would.
     """
     numbers = sum(parameter.numel() for parameter in network.parameters())
-    depth, _, width = data.series.volume_shape
-    fixed = numbers * BYTES_PER_PARAMETER + 32 * data.series.views * depth * width
+    depth, _, width = settings.shape
+    fixed = numbers * BYTES_PER_PARAMETER + BYTES_PER_MATRIX_ELEMENT * views * depth * width
     allowed = settings.memory * GIB if settings.memory else MEMORY_SHARE * free_memory(settings.device)
     left = int((allowed - fixed) / network.bytes_per_voxel)
     if left < 64 * width:
@@ -143,13 +151,14 @@ class SingleFit:
     on_pass: Callable[[int, Trainer], dict[str, float]] | None = None
 
     def __post_init__(self) -> None:
-        preset, finest = self.settings.preset, self.data[1]
+        preset = self.settings.preset
         network = new_network(self.settings, self.seed)
         plan = stages(self.data, preset)
         weights = Weights(preset.loss, preset.crowther_weight, *preset.penalties[0])
         self.task = FitTask(
-            network, plan, weights, preset.rate, preset.sections, piece_voxels(network, finest, self.settings),
-            self.seed, self.settings.fit_views, self.on_pass, self.name,
+            network, plan, weights, preset.rate, preset.sections,
+            piece_voxels(network, self.data[1].series.views, self.settings), self.seed, self.settings.fit_views,
+            self.on_pass, self.name,
         )  # fmt: skip
         # A fine lattice of a large volume takes gigabytes: writing it may take a tenth of the time, not more.
         kept = 4 * 4 * sum(parameter.numel() for parameter in network.parameters())
@@ -168,9 +177,18 @@ class SingleFit:
         return float(sum(s.passes * math.prod(s.data.series.volume_shape) for s in self.task.stages))
 
     def fit(self, resume: bool = False) -> None:
-        """Train, and keep the moving average of the network."""
+        """Train, and keep the moving average of the network.
+
+        Raises
+        ------
+        JobError
+            When the loss stays not finite.
+        """
         start = time.monotonic()
-        self.trainer.fit(resume)
+        try:
+            self.trainer.fit(resume)
+        except TrainingDiverged as error:
+            raise JobError(str(error)) from error
         self.trainer.use_averages()
         self.seconds = time.monotonic() - start
 

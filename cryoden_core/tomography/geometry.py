@@ -113,6 +113,24 @@ class TiltGeometry:
         return x * np.cos(theta) + z[:, None] * np.sin(theta) + centre
 
 
+def covering_width(geometry: TiltGeometry) -> int:
+    """Width of the slab that fills the detector in every view of a geometry and holds its volume in the middle.
+
+    Shifts put the volume off the detector's centre, so the slab must reach further on one side; both sides get it.
+
+    Returns
+    -------
+    int
+        Even or odd as the volume's width, and at least that.
+    """
+    seen = geometry.detector_width + 2 * math.ceil(abs(geometry.tilt_axis_shift))
+    depth, _, width = geometry.volume_shape
+    depth += 2 * math.ceil(abs(geometry.z_shift))
+    wide = width_covering_every_view(seen, depth, np.degrees(geometry.angles_radians))
+    wide += 2 * math.ceil(abs(geometry.x_shift))
+    return max(width, wide + (wide - width) % 2)
+
+
 def width_covering_every_view(detector_width: int, thickness: int, tilt_angles_degrees: np.ndarray) -> int:
     """Width along x of a slab that fills the detector in every view.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,7 +144,12 @@ class AlignedSeries:
         )
 
 
-def open_series(job: ReconstructionJob, folder: RunFolder, progress: Progress) -> AlignedSeries:
+def open_series(
+    job: ReconstructionJob,
+    folder: RunFolder,
+    progress: Progress,
+    check: Callable[[tuple[int, int, int], int], None] | None = None,
+) -> AlignedSeries:
     """Check, align and bin the tilt series of a job.
 
     Parameters
@@ -154,6 +159,8 @@ def open_series(job: ReconstructionJob, folder: RunFolder, progress: Progress) -
         Where the aligned stack goes; :func:`remove_aligned` removes it when the run has succeeded.
     progress : Progress
         Gets the warnings.
+    check : callable, optional
+        Told the shape (z, y, x) of the tomogram and the number of views before anything is written; may refuse.
 
     Returns
     -------
@@ -174,6 +181,8 @@ def open_series(job: ReconstructionJob, folder: RunFolder, progress: Progress) -
     series = usable_views(series, progress.warn)
     for which in ("even", "odd") if job.halves == "stacks" else ():
         check_half(_half(job, which, series), job.input)
+    if check is not None:
+        check(_tomogram_shape(series, job), len(series.enabled_views))
     voxel_size = job.voxel_size or series.voxel_size
     if not voxel_size:
         progress.warn(f"{job.input} has no pixel size and none was given; the tomogram will have none either.")
@@ -240,12 +249,22 @@ def remove_aligned(folder: RunFolder) -> None:
                 os.remove(path)
 
 
+def _tomogram_shape(series: TiltSeries, job: ReconstructionJob) -> tuple[int, int, int]:
+    """Voxels (z, y, x) after binning."""
+    _, height, detector = series.aligned_shape
+    return (
+        max(1, round(job.thickness / job.binning)), height // job.binning,
+        max(1, (job.width or detector) // job.binning),
+    )  # fmt: skip
+
+
 def _with_geometry(
     series: TiltSeries, job: ReconstructionJob, projections: np.ndarray, voxel_size: float
 ) -> AlignedSeries:
     binning = job.binning
     detector = series.aligned_shape[2]
     width = job.width or detector
+    thickness, _, binned_width = _tomogram_shape(series, job)
     views = series.enabled_views
     weights = np.exp([-view.dose / (2 * CRITICAL_DOSE) for view in views])
     # IMOD's origin: feature x = 0 is the first pixel of the images, z = 0 the middle of the unshifted slab.
@@ -257,8 +276,8 @@ def _with_geometry(
         series.tilt_angles_degrees * (-1 if job.flip_tilt_sign else 1),
         np.array([view.index + 1 for view in views]),
         weights / weights.mean(),
-        thickness=max(1, round(job.thickness / binning)),
-        width=max(1, width // binning),
+        thickness=thickness,
+        width=binned_width,
         voxel_size=voxel_size * binning,
         angle_offset_degrees=job.angle_offset,
         tilt_axis_shift=job.tilt_axis_shift / binning + centre_shift(detector, binning),

@@ -13,7 +13,7 @@ along y, so that memory stays bounded.
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from cryoden_core.jobs import JobError
 
-from .geometry import TiltGeometry, width_covering_every_view
+from .geometry import TiltGeometry, covering_width
 from .projector import Projector, sections_at_once
 from .wbp import check_projections, check_weights, finite_block
 
@@ -103,16 +103,9 @@ def sirt(
     width = width or detector
     shape = (thickness, height, width)
     _check(iterations, relaxation, shape, initial, out)
-    wide = width
-    if cover_every_view:
-        # The shifts put the slab off the detector's centre, so it must reach further on one side; both sides get it.
-        seen = detector + 2 * math.ceil(abs(tilt_axis_shift))
-        depth = thickness + 2 * math.ceil(abs(z_shift))
-        wide = width_covering_every_view(seen, depth, angles + angle_offset_degrees) + 2 * math.ceil(abs(x_shift))
-        wide = max(width, wide + (wide - width) % 2)
-    geometry = TiltGeometry(
-        angles, (thickness, height, wide), detector, angle_offset_degrees, tilt_axis_shift, x_shift, z_shift
-    )
+    geometry = TiltGeometry(angles, shape, detector, angle_offset_degrees, tilt_axis_shift, x_shift, z_shift)
+    wide = covering_width(geometry) if cover_every_view else width
+    geometry = dataclasses.replace(geometry, volume_shape=(thickness, height, wide))
     counts = None if weights is None else check_weights(weights, len(angles))
     solver = SirtSolver(Projector(geometry, device), relaxation, non_negative, counts)
     zero = None if levels is None else torch.from_numpy(np.array(levels, dtype=np.float32))[:, None, None]

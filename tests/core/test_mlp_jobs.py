@@ -1,6 +1,5 @@
 """The reconstruction by a coordinate network as a job: from files to files, and what is refused."""
 
-import dataclasses
 import os
 import signal
 
@@ -12,12 +11,13 @@ import torch
 from cryoden_core import api, metrics
 from cryoden_core.jobs import JobError, MlpJob, RunFolder, read_json
 from cryoden_core.mlp import reconstruct as mlp
+from cryoden_core.mlp import single
 from cryoden_core.mlp.fit import FitTask
 from cryoden_core.mlp.losses import WedgePenalty
 from cryoden_core.mlp.presets import PRESETS
 from cryoden_core.mlp.single import binnings
 from cryoden_core.training import Interrupted
-from tests.core.mlp_phantom import ANGLES, SHAPE, phantom, series
+from tests.core.mlp_phantom import ANGLES, SHAPE, phantom
 
 QUICK = {"passes": 3, "held_out": False, "device": "cpu", "threads": 1, "thickness": SHAPE[0], "preview_every": 0}
 
@@ -126,16 +126,11 @@ def test_held_out_views_stop_a_fit_to_noise_early_and_prefer_strong_penalties(fi
 
 def test_what_the_cpu_would_need_days_for_is_refused_with_the_binning_that_fits():
     job = MlpJob(input="a", output="b", tilt_angles="c", preset="best")
-    large = series(np.zeros((31, 4, 1024), np.float32), 300, 1024)
-    large.projections = np.broadcast_to(np.float32(0), (31, 1024, 1024))
     with pytest.raises(
         JobError, match=r"1024 x 1024 x 300 voxels would take about \d+ hours on this CPU; bin \d times"
     ):
-        mlp.check_cpu_time(large, PRESETS["best"], job)
-    small = dataclasses.replace(
-        large, projections=np.broadcast_to(np.float32(0), (31, 128, 128)), width=128, thickness=32
-    )
-    mlp.check_cpu_time(small, PRESETS["best"], job)
+        mlp.check_cpu_time((300, 1024, 1024), PRESETS["best"], job)
+    mlp.check_cpu_time((32, 128, 128), PRESETS["best"], job)
 
 
 def test_memory_that_does_not_hold_the_network_is_refused_before_an_output_exists(files):
@@ -190,3 +185,17 @@ def test_the_penalty_that_is_active_is_reported_so(files):
     assert wedge.active
     assert run(thin)["crowther_penalty_active"] is True
     assert run(thin, crowther_weight=0)["crowther_penalty_active"] is False
+
+
+def test_coarse_to_fine_ends_where_the_fit_without_binning_does_whatever_the_grey_level(files, tmp_path, monkeypatch):
+    _, given = phantom()
+    views = given.projections
+    shifted = write_stack(tmp_path / "shifted.mrc", views + 100 * views.std())
+    asked = {"passes": 8, "background": "median"}
+    run(files, **asked)
+    monkeypatch.setattr(single, "COARSE_TO_FINE", ((0, {2: 0.5, 1: 0.5}),))
+    run(files, **asked, output=str(tmp_path / "coarse.mrc"))
+    run(files, **asked, input=shifted, output=str(tmp_path / "lifted.mrc"))
+    fine, coarse, lifted = (mrcfile.read(tmp_path / f"{name}.mrc") for name in ("out", "coarse", "lifted"))
+    assert metrics.correlation(fine, coarse) > 0.75
+    assert metrics.correlation(coarse, lifted) > 0.999

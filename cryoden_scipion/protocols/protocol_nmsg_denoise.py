@@ -3,30 +3,18 @@
 The form and the outputs; the method itself is the core's.  The missing wedge is not restored by it.
 """
 
-import logging
-import os
 from typing import Any, Dict, List, Optional
 
 from pwem.objects import VolumeMask
 from pyworkflow import BETA
-from pyworkflow.protocol.constants import LEVEL_ADVANCED
-from pyworkflow.protocol.params import GE, BooleanParam, EnumParam, FloatParam, Form, IntParam, PointerParam, Range
+from pyworkflow.protocol.params import Form
 from pyworkflow.utils import Message
 from tomo.objects import SetOfTomograms, Tomogram
 
 from cryoden_core import __version__ as CORE_VERSION
-from cryoden_core.jobs import (
-    NMSG_PRESETS,
-    NOISE_MODELS,
-    JobError,
-    NmsgJob,
-    NmsgTrainJob,
-    default_of,
-    parameters_of,
-    read_json,
-)
+from cryoden_core.jobs import NMSG_PRESETS, JobError, NmsgJob, NmsgTrainJob, parameters_of, read_json
 
-from ..constants import IN_MASK, IN_MODEL, IN_TOMO_SET, OUTPUT_FAILED, OUTPUT_MODEL, OUTPUT_TOMOGRAMS
+from ..constants import IN_MASK, IN_MODEL, OUTPUT_FAILED, OUTPUT_MODEL, OUTPUT_TOMOGRAMS
 from ..convert import (
     ItemFolder,
     clean_path,
@@ -37,21 +25,26 @@ from ..convert import (
     nmsg_train_job,
     volume_size,
 )
+from ..dual import acquisition_range
 from ..estimate import Estimate, estimate_nmsg
+from ..forms import at_most, job_settings
+from ..model_file import ctf_warnings, model_problems, model_warnings
 from ..objects import CryodenModel
+from .nmsg_form import (
+    APPLY_MODEL,
+    TRAIN_EACH,
+    TRAIN_SET,
+    define_denoising_params,
+    define_expert_params,
+    define_input_params,
+    define_model_params,
+)
 from .protocol_base import ItemFailed
 from .protocol_streaming import ProtCryodenStreaming
 from .texts import describe_progress, describe_time
 
-logger = logging.getLogger(__name__)
-
-TRAIN_EACH, TRAIN_SET, APPLY_MODEL = range(3)
-
 #: Folder of the training of one model for the whole set, below ``extra``.
 TRAINING_FOLDER = "training"
-
-#: A model is suspicious where the voxel size differs by more than this share from that of its training.
-VOXEL_SIZE_TOLERANCE = 0.1
 
 #: Runs that take longer, or more memory, than this are announced before they start.
 LONG_SECONDS = 600
@@ -75,8 +68,8 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
     resolution can be measured downstream. Tomograms that could not be processed are in a set of their own, and the
     summary says why. *Analyze results* shows slices before and after, the loss, power spectra and the FSC.
 
-    What it does not do: it does not fill the missing wedge, and it does not correct the CTF. Use the result to look,
-    to pick and to segment; average subtomograms from the original tomograms.
+    What it does not do: it does not fill the missing wedge (it can be kept as it is), and it does not correct the CTF.
+    Use the result to look, to pick and to segment; average subtomograms from the original tomograms.
 
     Which tomograms: raw reconstructions (weighted back-projection is best) that were *not* low-pass filtered or
     denoised before, because filtering makes the noise hard to model. Between 8 and 16 angstrom per voxel is usual; bin
@@ -98,161 +91,13 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
     def _defineParams(self, form: Form) -> None:
         self._defineComputeParams(form)
         form.addSection(label=Message.LABEL_INPUT)
-        self._defineInputParams(form)
-        self._defineModelParams(form)
+        define_input_params(form)
+        define_model_params(form)
         form.addSection(label="Denoising")
-        self._defineDenoisingParams(form)
-        self._defineExpertParams(form)
+        define_denoising_params(form)
+        self._defineFallbackParam(form)
+        define_expert_params(form)
         form.addParallelSection(threads=2, mpi=0)
-
-    @staticmethod
-    def _defineInputParams(form: Form) -> None:
-        form.addParam(
-            IN_TOMO_SET,
-            PointerParam,
-            pointerClass="SetOfTomograms",
-            important=True,
-            label="Tomograms",
-            help="Tomograms to denoise, as they come from the reconstruction: not filtered, not denoised. They may "
-            "have different sizes. The set may still be growing: each tomogram is processed when it arrives.",
-        )
-        form.addParam(
-            "useHalfMaps",
-            BooleanParam,
-            default=True,
-            label="Use half maps where there are any?",
-            help="Half maps are tomograms made from the even and the odd frames or views. Their difference is pure "
-            "noise, so the noise is measured instead of estimated, and the result is better. Tomograms without half "
-            "maps are processed from the tomogram alone.",
-        )
-        form.addParam(
-            "outputHalfMaps",
-            BooleanParam,
-            default=True,
-            condition="useHalfMaps",
-            label="Denoise the half maps too?",
-            help="Yes also writes the even and the odd tomogram denoised, and registers them as half maps of the "
-            "result, for local resolution or FSC. The network is then applied three times instead of once, which "
-            "costs little beside the training. No leaves the result without half maps.",
-        )
-        form.addParam(
-            IN_MASK,
-            PointerParam,
-            pointerClass="SetOfTomoMasks, VolumeMask",
-            allowsNull=True,
-            label="Specimen mask (optional)",
-            help="Where the specimen is (1) and where not (0): training crops are taken inside. A set of tomogram "
-            "masks is matched by tsId; one volume mask serves all tomograms of its size. Without a mask the whole "
-            "tomogram is used, which is right unless most of it is empty.",
-        )
-
-    @staticmethod
-    def _defineModelParams(form: Form) -> None:
-        form.addParam(
-            "trainingMode",
-            EnumParam,
-            choices=["one model per tomogram", "one model for the whole set", "apply a model"],
-            default=TRAIN_EACH,
-            label="Network",
-            help="*One model per tomogram* trains on each tomogram by itself: the best result, and nothing to "
-            "choose.\n*One model for the whole set* trains once, on the first tomograms, and applies that model to "
-            "all: much faster for many tomograms of the same specimen, microscope and reconstruction.\n"
-            "*Apply a model* takes the model that another run of this protocol made, and does not train.",
-        )
-        form.addParam(
-            "trainingTomograms",
-            IntParam,
-            default=3,
-            validators=[GE(1)],
-            condition="trainingMode == %d" % TRAIN_SET,
-            label="Tomograms to train on",
-            help="The model is trained on this many tomograms, the first of the set. Three to five are enough when "
-            "they are alike; more cost memory, not time.",
-        )
-        form.addParam(
-            IN_MODEL,
-            PointerParam,
-            pointerClass="CryodenModel",
-            allowsNull=True,
-            condition="trainingMode == %d" % APPLY_MODEL,
-            label="Model",
-            help="Model from a run of this protocol with *one model for the whole set*. It should have been trained "
-            "on tomograms of about the same voxel size and from the same kind of reconstruction.",
-        )
-
-    @staticmethod
-    def _defineDenoisingParams(form: Form) -> None:
-        form.addParam(
-            "preset",
-            EnumParam,
-            choices=list(NMSG_PRESETS),
-            default=NMSG_PRESETS.index(default_of(NmsgJob, "preset")),
-            condition="trainingMode != %d" % APPLY_MODEL,
-            label="Preset",
-            help="*fast*: a small network and a short training, for a first look or for the CPU.\n*default*: the one "
-            "to start with.\n*best*: trains several times longer, for the final result.\n*paper*: the recipe as it "
-            "was published, for comparison.",
-        )
-        form.addParam(
-            "strength",
-            FloatParam,
-            default=default_of(NmsgJob, "strength"),
-            validators=[Range(0, 1, error="The strength must be between 0 and 1.")],
-            label="Strength (0 to 1)",
-            help="Share of the denoised volume in the output; the rest is the input. 1 is the denoised volume, 0.8 "
-            "leaves a fifth of the noise, which some prefer for looking at membranes.",
-        )
-        form.addParam(
-            "cpuFallback",
-            BooleanParam,
-            default=default_of(NmsgJob, "cpu_fallback"),
-            label="Go on without a GPU?",
-            help="What to do when a GPU was asked for and none is there: *No* stops with a message, *Yes* computes on "
-            "the CPU, which takes very much longer.",
-        )
-
-    @staticmethod
-    def _defineExpertParams(form: Form) -> None:
-        about = parameters_of(NmsgJob)
-        training = "trainingMode != %d" % APPLY_MODEL
-        form.addParam(
-            "noiseModel",
-            EnumParam,
-            choices=list(NOISE_MODELS),
-            default=NOISE_MODELS.index(default_of(NmsgJob, "noise_model")),
-            expertLevel=LEVEL_ADVANCED,
-            condition=training,
-            label="Noise model",
-            help=_sentence(about["noise_model"].help),
-        )
-        form.addParam(
-            "steps",
-            IntParam,
-            default=default_of(NmsgJob, "steps"),
-            validators=[GE(0)],
-            expertLevel=LEVEL_ADVANCED,
-            condition=training,
-            label="Training steps",
-            help=_sentence(about["steps"].help) + " Time grows in proportion; memory does not change.",
-        )
-        form.addParam(
-            "tile",
-            IntParam,
-            default=default_of(NmsgJob, "tile"),
-            validators=[GE(0)],
-            expertLevel=LEVEL_ADVANCED,
-            label="Tile edge (voxels)",
-            help=_sentence(about["tile"].help) + " Smaller tiles need less GPU memory; the result has no seams.",
-        )
-        form.addParam(
-            "seed",
-            IntParam,
-            default=default_of(NmsgJob, "seed"),
-            validators=[GE(0)],
-            expertLevel=LEVEL_ADVANCED,
-            label="Seed",
-            help="The same seed on the same machine gives the same result; another one tells how much of it is chance.",
-        )
 
     # --------------------------- INSERT steps functions ----------------------
     def _insertFirstSteps(self, is_open: bool) -> Optional[List[int]]:
@@ -312,7 +157,7 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
         job = nmsg_job(
             self._items[tsId],
             folder,
-            self._jobSettings(NmsgJob),
+            dict(self._jobSettings(NmsgJob), **self._tiltRange(self._items[tsId])),
             use_halves=self.useHalfMaps.get(),
             output_halves=self.outputHalfMaps.get(),
             mask=self._maskOf(tsId),
@@ -330,20 +175,19 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
         found = []
         for tomogram in tomograms.iterItems():
             found.extend(input_problems(tomogram, self.useHalfMaps.get()))
-        problems.extend(_at_most(found))
+        problems.extend(at_most(found, LISTED_PROBLEMS, "tomograms"))
         problems.extend(self._modelProblems())
-        problems.extend(_at_most(self._maskProblems(tomograms)))
+        if self.keepWedge.get() and self.tiltMin.get() >= self.tiltMax.get():
+            without = [item.getTsId() for item in tomograms.iterItems() if acquisition_range(item) is None]
+            if without:
+                problems.append("To keep the missing wedge give the tilt range; none is known for %s." % without[0])
+        problems.extend(at_most(self._maskProblems(tomograms), LISTED_PROBLEMS, "tomograms"))
         return problems
 
     def _modelProblems(self) -> List[str]:
         if self.trainingMode.get() != APPLY_MODEL:
             return []
-        model = getattr(self, IN_MODEL).get()
-        if model is None:
-            return ["Choose the model to apply, or another choice at *Network*."]
-        if not os.path.exists(model.getPath()):
-            return ["The model %s does not exist; run its protocol again." % model.getPath()]
-        return []
+        return model_problems(getattr(self, IN_MODEL).get(), [NmsgJob.system])
 
     def _maskProblems(self, tomograms: SetOfTomograms) -> List[str]:
         if getattr(self, IN_MASK).get() is None:
@@ -408,19 +252,7 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
         model = getattr(self, IN_MODEL).get()
         if self.trainingMode.get() != APPLY_MODEL or model is None:
             return []
-        warnings = []
-        trained, given = model.getSamplingRate(), tomograms.getSamplingRate()
-        if trained and abs(given - trained) > VOXEL_SIZE_TOLERANCE * trained:
-            warnings.append(
-                "The model was trained at %.2f angstrom per voxel, the tomograms have %.2f." % (trained, given)
-            )
-        if model.ctfCorrected() != tomograms.ctfCorrected():
-            words = {True: "CTF-corrected", False: "not CTF-corrected"}
-            warnings.append(
-                "The model was trained on tomograms that are %s, these are %s."
-                % (words[bool(model.ctfCorrected())], words[bool(tomograms.ctfCorrected())])
-            )
-        return warnings
+        return model_warnings(model, tomograms) + ctf_warnings(model, tomograms)
 
     def _maskWarnings(self, tomograms: SetOfTomograms) -> List[str]:
         if getattr(self, IN_MASK).get() is None:
@@ -461,7 +293,7 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
             text += "; the noise was measured from the even and odd half maps"
         if self.strength.get() < 1:
             text += "; %d %% of the input were mixed back in" % round(100 * (1 - self.strength.get()))
-        return [text + ". The missing wedge was not restored."]
+        return [text + ". The missing wedge was %s." % ("kept as it was" if self.keepWedge.get() else "not restored")]
 
     def _citations(self) -> List[str]:
         return ["Yang2024"]
@@ -469,17 +301,13 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
     # --------------------------- UTILS functions -----------------------------
     def _jobSettings(self, job: type) -> Dict[str, Any]:
         """The form's values as parameters of ``job``."""
-        settings = {
-            "preset": NMSG_PRESETS[self.preset.get()],
-            "noise_model": NOISE_MODELS[self.noiseModel.get()],
-            "steps": self.steps.get(),
-            "tile": self.tile.get(),
-            "seed": self.seed.get(),
-            "strength": self.strength.get(),
-            "cpu_fallback": self.cpuFallback.get(),
-            "threads": self._threadsOfJob(),
-        }
+        settings = dict(job_settings(self, job), cpu_fallback=self.cpuFallback.get(), threads=self._threadsOfJob())
         return {name: value for name, value in settings.items() if name in parameters_of(job)}
+
+    def _tiltRange(self, tomogram: Tomogram) -> Dict[str, float]:
+        """The tilt range of a tomogram whose missing wedge is kept: its acquisition's, else the form's."""
+        known = acquisition_range(tomogram) if self.keepWedge.get() else None
+        return dict(zip(("tilt_min", "tilt_max"), known)) if known else {}
 
     def _trainingFolder(self) -> ItemFolder:
         return ItemFolder(self._getPath(TRAINING_FOLDER))
@@ -509,15 +337,3 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
             if tsId not in masks.getTSIds():  # getItem fails for an item that is not there
                 return ""
             return clean_path(masks.getItem(Tomogram.TS_ID_FIELD, tsId).getFileName())
-
-
-def _sentence(text: str) -> str:
-    """A line of help from the job's definition, as a sentence."""
-    return text[:1].upper() + text[1:] + "."
-
-
-def _at_most(problems: List[str]) -> List[str]:
-    """The first problems, and how many more there are."""
-    if len(problems) <= LISTED_PROBLEMS:
-        return problems
-    return [*problems[:LISTED_PROBLEMS], "... and %d more tomograms." % (len(problems) - LISTED_PROBLEMS)]

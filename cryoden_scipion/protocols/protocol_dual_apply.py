@@ -138,6 +138,10 @@ class ProtCryodenDualApply(ProtCryodenStreaming):
         return ["Zeng2024"]
 
     # --------------------------- UTILS functions -----------------------------
+    def firstOutputId(self, tsId: str) -> str:
+        """The tsId of the first tomogram that is made of an input."""
+        return tsId
+
     def _jobSettings(self) -> Dict[str, Any]:
         """The form's values as parameters of the job."""
         return dict(job_settings(self, self.JOB), cpu_fallback=self.cpuFallback.get(), threads=self._threadsOfJob())

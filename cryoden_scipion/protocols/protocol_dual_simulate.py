@@ -144,6 +144,9 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
         )
 
     # --------------------------- UTILS functions -----------------------------
+    def firstOutputId(self, tsId: str) -> str:
+        return self._drawnIds(tsId)[0]
+
     def _drawnIds(self, tsId: str) -> List[str]:
         count = self.draws.get()
         return [tsId] if count == 1 else ["%s_%d" % (tsId, number + 1) for number in range(count)]

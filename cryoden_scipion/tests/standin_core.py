@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import stat
+import struct
 import sys
 import time
 
@@ -56,6 +57,14 @@ def blur(source: str, target: str, voxel_size: float) -> None:
         volume.voxel_size = voxel_size
 
 
+def write_model(path: str, about: dict) -> str:
+    """Write a safetensors file that holds no weights and says ``about`` of itself; returns its name."""
+    header = json.dumps({"__metadata__": {"cryoden": json.dumps(about)}}).encode("utf-8")
+    with open(path, "wb") as model:
+        model.write(struct.pack("<Q", len(header)) + header)
+    return path
+
+
 def misbehave(folder: RunFolder, progress: Progress) -> None:
     """Do what the test asked for, at the first run of a job only."""
     manner = os.environ.get("CRYODEN_STANDIN_FIRST")
@@ -87,6 +96,13 @@ def main() -> None:
     pairs = []
     if job.system == "nmsg":
         pairs = [(job.input, job.output), (job.even, job.output_even), (job.odd, job.output_odd)]
+    if job.system == "dual denoise":
+        pairs = [(job.input, job.output), (job.even, job.output_even), (job.odd, job.output_odd)]
+        pairs.append((job.input, job.uncertainty))
+    if job.system == "dual simulate":
+        pairs = [(job.input, path) for path in job.outputs()]
+    if job.system in ("dual convert", "dual wedge"):
+        pairs = [(job.input, job.output)]
     if job.system == "mlp":
         pairs = [(job.input, path) for path in (job.output, *job.half_outputs())]
     try:
@@ -96,8 +112,12 @@ def main() -> None:
     except ValueError as error:
         progress.finish(FAILED, str(error))
         sys.exit(EXIT_BAD_INPUT)
-    with open(folder.model, "w", encoding="utf-8") as model:
-        model.write("stand-in")
+    if job.system == "dual train":
+        contrast = {"noisy": job.contrast, "clean": job.clean_contrast}
+        write_model(folder.model, {"system": "dual", "voxel_size": job.voxel_size, "contrast": contrast})
+    else:
+        with open(folder.model, "w", encoding="utf-8") as model:
+            model.write("stand-in")
     progress.finish(DONE)
     write_json({"output": job.output, "seconds": time.time() - start, "warnings": []}, folder.result)
     log = os.environ.get("CRYODEN_STANDIN_LOG")

@@ -18,6 +18,8 @@ from ..protocols import (
     ProtCryodenImportModel,
     ProtCryodenNmsgDenoise,
 )
+from ..viewers import CryodenDualTrainViewer, CryodenDualViewer
+from ..viewers.figure_view import FigureView
 from . import synthetic
 from .base import CryodenTest
 from .test_dual_clean_domain import NOTHING_ELSE
@@ -61,6 +63,14 @@ class TestDual(CryodenTest):
         self.assertEqual((job["tilt_min"], job["tilt_max"]), (acquisition.getAngleMin(), acquisition.getAngleMax()))
         self.assertIn("*2* steps", "".join(self.trained._summary()))
 
+    def test_every_button_of_the_trainings_viewer_opens_a_figure(self):
+        viewer = CryodenDualTrainViewer(project=self.proj)
+        viewer.setProtocol(self.trained)
+        for name, show in viewer._getVisualizeDict().items():
+            (view,) = show(name)
+            self.assertIsInstance(view, FigureView, name)
+            self.assertGreater(len(view.figure.get_axes()), 0, name)
+
     def test_strength_zero_gives_the_input_back_and_the_description_stays(self):
         denoised = self.launch(
             ProtCryodenDualDenoise, useGpu=False, inputSetOfTomograms=self.noisy, inputModel=self.trained.model,
@@ -96,6 +106,15 @@ class TestDual(CryodenTest):
         for tomogram in output:
             found = [item.clone() for item in placed.iterCoordinates(volume=tomogram)]
             self.assertEqual([(c._x.get(), c._y.get(), c._z.get(), c.getGroupId()) for c in found], known)
+        viewer = CryodenDualViewer(project=self.proj)
+        viewer.setProtocol(simulated)
+        self.assertEqual(viewer.tsIds(), ["volume_001"])
+        for name, show in viewer._getVisualizeDict().items():
+            (view,) = show(name)
+            if name == "showLoss":
+                self.assertIn("a model was applied", view.getMessage())
+            else:
+                self.assertIsInstance(view, FigureView, name)
         volumes = [mrcfile.read(tomogram.getFileName()) for tomogram in output]
         self.assertFalse(np.allclose(*volumes))
 
@@ -105,7 +124,11 @@ class TestDual(CryodenTest):
         self.assertEqual(imported.model.getContrast(), "dark")
         self.assertTrue(os.path.exists(imported.model.getPath()))
         nmsg = self.newProtocol(
-            ProtCryodenNmsgDenoise, inputSetOfTomograms=self.noisy, trainingMode=2, inputModel=imported.model
+            ProtCryodenNmsgDenoise,
+            inputSetOfTomograms=self.noisy,
+            trainingMode=2,
+            inputModel=imported.model,
+            useGpu=False,
         )
         self.assertIn("is one of DUAL, not of NMSG", "".join(nmsg._validate()))
         wedge = self.newProtocol(ProtCryodenDualWedge, inputSetOfTomograms=self.noisy, inputModel=imported.model)
@@ -117,10 +140,10 @@ class TestDual(CryodenTest):
 
     def test_the_wedge_is_filled_with_the_acquisitions_angles(self):
         wedge = self.launch(
-            ProtCryodenDualWedge, useGpu=False, inputSetOfTomograms=self.noisy, steps=2, tiltMin=-40.0,
+            ProtCryodenDualWedge, useGpu=False, inputSetOfTomograms=self.noisy, steps=1, tiltMin=-40.0,
             preset=WEDGE_PRESETS.index("fast"),
         )  # fmt: skip
         self.assertEqual(wedge.Tomograms.getSize(), 2)
         job = read_json(wedge._itemFolder("TS_1").request)["parameters"]
         self.assertEqual((job["tilt_min"], job["tilt_max"]), (-60.0, 60.0))
-        self.assertIn("wedge", "".join(wedge._summary()))
+        self.assertIn("power in the wedge", "".join(wedge._summary()))

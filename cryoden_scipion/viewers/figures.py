@@ -11,7 +11,7 @@ import numpy as np
 from tomo.objects import Tomogram
 
 from cryoden_core import report
-from cryoden_core.jobs import read_json
+from cryoden_core.jobs import JobError, read_json
 from cryoden_core.metrics import fsc
 from cryoden_core.mrc import open_volume
 from cryoden_core.progress import read_metrics
@@ -48,6 +48,65 @@ def beside_back_projection(tomogram: Tomogram, folder: ItemFolder) -> "Figure":
 def side_spectra(tomogram: Tomogram, folder: ItemFolder) -> "Figure":
     """Power in the kx, kz plane of a reconstruction and of the weighted back-projection."""
     return report.side_spectra_figure(_with_back_projection(tomogram, folder))
+
+
+def side_by_side(before: Tomogram, after: Tomogram) -> "Figure":
+    """Central slices before and after, each with its own contrast."""
+    return report.comparison_figure(_two(before, after), after.getSamplingRate())
+
+
+def side_spectra_of(before: Tomogram, after: Tomogram) -> "Figure":
+    """Power in the kx, kz plane before and after."""
+    return report.side_spectra_figure(_two(before, after))
+
+
+def _two(before: Tomogram, after: Tomogram) -> Dict[str, np.ndarray]:
+    return {"before": _volume(before), "after": _volume(after)}
+
+
+def picture(path: str) -> "Figure":
+    """A picture that a run wrote.
+
+    Raises
+    ------
+    JobError
+        When it is not there yet.
+    """
+    if not os.path.exists(path):
+        raise JobError("There is no picture yet; the first one comes after a while of training.")
+    from matplotlib.image import imread
+
+    pixels = imread(path)
+    height, width = pixels.shape[:2]
+    figure = report.new_figure(width / 100.0, height / 100.0)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(pixels)
+    axis.set_axis_off()
+    return figure
+
+
+def checks(folder: ItemFolder) -> "Figure":
+    """The figures that watch over a training of DUAL, over its steps.
+
+    Raises
+    ------
+    JobError
+        Before the first check.
+    """
+    metrics = read_metrics(folder.metrics)
+    steps = np.array(metrics.get("step", []))
+    found = {name: np.array(values) for name, values in metrics.items() if name.startswith("check_")}
+    if not any(np.isfinite(values).any() for values in found.values()):
+        raise JobError("There was no check yet; the first one comes after a tenth of the training.")
+    columns = 3
+    rows = (len(found) + columns - 1) // columns
+    figure = report.new_figure(4.0 * columns, 2.2 * rows)
+    for index, (name, values) in enumerate(sorted(found.items())):
+        axis = figure.add_subplot(rows, columns, index + 1)
+        known = np.isfinite(values)
+        axis.plot(steps[known], values[known], marker="o", markersize=3)
+        axis.set_title(name[len("check_") :].replace("_", " "), fontsize=9)
+    return figure
 
 
 def residuals(folder: ItemFolder) -> Optional["Figure"]:

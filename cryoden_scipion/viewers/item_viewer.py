@@ -56,8 +56,10 @@ class ItemViewer(ProtocolViewer):
     def _after(self) -> Tomogram:
         return self._find(getattr(self.protocol, OUTPUT_TOMOGRAMS, None))
 
-    def _find(self, tomograms: Any) -> Tomogram:
-        found = tomograms.getItem(Tomogram.TS_ID_FIELD, self.tsId()) if tomograms is not None else None
-        if found is None:
+    def _find(self, tomograms: Any, ts_id: str = "") -> Tomogram:
+        """A tomogram of a set, that of the chosen item when no other is named."""
+        name = ts_id or self.tsId()
+        # getItem fails for an item that is not there.
+        if tomograms is None or name not in tomograms.getTSIds():
             raise JobError("%s is not finished yet." % self.tsId())
-        return found.clone()
+        return tomograms.getItem(Tomogram.TS_ID_FIELD, name).clone()

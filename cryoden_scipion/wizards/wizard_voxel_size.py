@@ -1,0 +1,32 @@
+"""The voxel size of the input, beside the fields that should equal it."""
+
+from typing import Any, Optional
+
+from pyworkflow.wizard import Wizard
+
+from ..protocols import ProtCryodenDualCleanDomain, ProtCryodenDualTrain
+
+
+def sampling_rate_of_input(protocol: Any) -> Optional[float]:
+    """Sampling rate (angstrom) of the tomograms or maps that a form has as its input, or None."""
+    for name in ("inputNoisy", "inputVolumes"):
+        pointer = getattr(protocol, name, None)
+        if pointer is not None and pointer.get() is not None:
+            return float(pointer.get().getSamplingRate())
+    return None
+
+
+class CryodenVoxelSizeWizard(Wizard):
+    """Takes the sampling rate of the noisy tomograms, or of the density maps."""
+
+    _targets = [(ProtCryodenDualTrain, ["voxelSize"]), (ProtCryodenDualCleanDomain, ["voxelSize"])]
+
+    def show(self, form: Any, *params: Any) -> None:
+        """Fill the field."""
+        found = sampling_rate_of_input(form.protocol)
+        if found is None:
+            from pyworkflow.gui.dialog import showInfo
+
+            showInfo("Voxel size", "Choose the input first; its sampling rate is taken.", form.root)
+            return
+        form.setVar("voxelSize", found)

@@ -12,6 +12,7 @@ does not depend on where the list is cut.  Coordinates are (z, y, x) in voxels, 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,11 +238,18 @@ def f1_ceiling(picks: int, truths: int) -> float:
     return DetectionScore(picks, truths, min(picks, truths)).f1
 
 
-def read_positions(path: str | Path) -> TruePositions:
+def read_positions(path: str | Path, kinds: Sequence[str] = ()) -> TruePositions:
     """Positions from a STAR file of particles, in voxels of the tomogram.
 
     Read are ``rlnCoordinateX``, ``Y`` and ``Z``; the class is ``cryodenClassName``, else ``rlnClassNumber``, else
     nothing.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kinds
+        Rows of other kinds (``cryodenKind``) are left out; without kinds here or in the file none is.
 
     Raises
     ------
@@ -258,8 +266,12 @@ def read_positions(path: str | Path) -> TruePositions:
     except Exception as error:
         # The reader of STAR files fails in ways of its own; whatever it was, the file cannot be used.
         raise JobError(f"cannot read positions from {path}: it is no STAR file with rlnCoordinateX, Y, Z.") from error
+    if kinds and "cryodenKind" in columns:
+        wanted = [row.cryodenKind.replace("_", " ") in kinds for row in rows]
+        rows, positions = [row for row, is_wanted in zip(rows, wanted, strict=True) if is_wanted], positions[wanted]
     if len(rows) == 0 or not np.isfinite(positions).all():
-        raise JobError(f"{path} holds no positions, or some that are not finite numbers.")
+        of_kind = f" of kind {' or '.join(kinds)}" if kinds else ""
+        raise JobError(f"{path} holds no positions{of_kind}, or some that are not finite numbers.")
     label = next((name for name in ("cryodenClassName", "rlnClassNumber") if name in columns), "")
     return TruePositions(positions, tuple(str(getattr(row, label)) if label else "" for row in rows))
 

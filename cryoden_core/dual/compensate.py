@@ -22,7 +22,7 @@ from ..runs import begin
 from ..tiling import shape_of
 from ..training import Trainer, TrainingSettings
 from .crops import CropSource, wedge_preserving_symmetries
-from .domains import DomainVolume, Scale, check_tomogram, mask_padding, wedge_ratio
+from .domains import DomainVolume, Scale, check_tomogram, mask_padding, wedge_ratio, with_tilt_range
 from .missing_wedge import TiltRange, merge, missing_part
 from .translate import apply_network, network_function
 from .wedge_training import PRESETS, ConsistentTask, CycleTask, Filler, WedgePreset, WedgeTask
@@ -49,6 +49,7 @@ def compensate(job: DualWedgeJob, progress: Progress) -> dict[str, Any]:
         Before any output exists, when the input or a parameter is wrong.
     """
     start = time.monotonic()
+    job = with_tilt_range(job)
     folder = RunFolder.beside(job.output, job.run_folder)
     device = resolve_device(job, progress.warn)
     progress.stage("checking the input")

@@ -27,6 +27,7 @@ from .domains import DomainVolume, check_tomogram, mask_padding, open_volume_for
 from .missing_wedge import TiltRange, merge
 from .model import DualModel
 from .translate import (
+    LOWEST_CORRELATION,
     Curve,
     Difference,
     apply_network,
@@ -40,8 +41,6 @@ from .translate import (
     unclipped,
 )
 
-#: Below this correlation with the tomogram, in means over 4 x 4 x 4 voxels, a denoised volume shows something else.
-LOWEST_CORRELATION = 0.1
 #: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
 LOWEST_CONTRAST = 1.15
 #: Mirrored copies below which their spread says nothing.
@@ -171,7 +170,7 @@ def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[s
         _run(setting, mirrored_mean(network, mirrors), volume, denoised, "denoising" + what)
         result = volume.resample_back(denoised) if volume.shape != shape else denoised
         gain, offset, correlation = grey_scale(item.data, result)
-        _check(correlation * volume.scale.sign, item.path, progress)
+        check_contrast(correlation * volume.scale.sign, item.path, progress)
         change = Difference(item.data, result, gain, offset)
         with mrc.create_volume(item.output, shape, *header) as target:
             figures = _change(setting, item, change, target, what)
@@ -189,8 +188,11 @@ def _run(setting: _Setting, function: Any, volume: DomainVolume, output: np.ndar
     )  # fmt: skip
 
 
-def _check(correlation: float, path: str, progress: Progress) -> None:
-    """``correlation`` is that of bright density in the tomogram with the denoised volume."""
+def check_contrast(correlation: float, path: str, progress: Progress) -> None:
+    """Warn when a denoised volume shows something else than its tomogram.
+
+    ``correlation`` is that of bright density in the two (:func:`grey_scale`).
+    """
     if correlation < -LOWEST_CORRELATION:
         progress.warn(f"the denoised volume has the opposite contrast of {path}: the contrast was given wrongly.")
     elif correlation < LOWEST_CORRELATION:

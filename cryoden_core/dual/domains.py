@@ -9,20 +9,22 @@ guessed is named.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy import ndimage, signal
 
 from .. import mrc
 from ..fourier import edge_window, half_transform, missing_wedge_mask, radial_average, radial_power_spectrum
-from ..jobs import JobError
+from ..jobs import DualTrainJob, DualWedgeJob, JobError
 from ..nmsg.noise_model import robust_statistics
 from ..report import central_block
 from ..tiling import Shape, shape_of
+from ..tilt_series import read_tilt_angles
 
 if TYPE_CHECKING:
     from .model import DualModel
@@ -143,7 +145,7 @@ def open_volume_for(
         )
     if shape != file_shape:
         data = resample(data, shape)
-    sign = _sign(path, data, contrast or known or "auto", warn)
+    sign = _sign(path, data, contrast, known, warn)
     mean, sd = robust_statistics(data) if robust else (found.mean, found.sd)
     return DomainVolume(path, data, Scale(mean, sd, sign), wanted, size, file_shape, header.origin)
 
@@ -213,19 +215,21 @@ def contrast_of(data: np.ndarray) -> tuple[int, float]:
     return (1 if skewness >= 0 else -1), abs(skewness) / math.sqrt(6 / max(independent, 1.0))
 
 
-def _sign(path: str, data: np.ndarray, contrast: str, warn: Warn) -> int:
+def _sign(path: str, data: np.ndarray, contrast: str, known: str, warn: Warn) -> int:
+    """1 for bright density, else -1: as said, as ``known`` of the model, or as it looks."""
     guessed, clearness = contrast_of(data)
     name = {1: "bright", -1: "dark"}
-    if contrast == "auto":
+    if (contrast or known or "auto") == "auto":
         if clearness < CLEAR_SKEWNESS:
             raise JobError(
                 f"whether density is dark or bright in {path} cannot be seen from its values; say so with the contrast."
             )
         warn(f"density looks {name[guessed]} in {path} and is taken as that; if it is not, give the contrast.")
         return guessed
-    sign = 1 if contrast == "bright" else -1
+    sign = 1 if (contrast or known) == "bright" else -1
     if clearness > 2 * CLEAR_SKEWNESS and guessed != sign:
-        warn(f"{path} was said to have {contrast} density but looks {name[guessed]}; check the contrast.")
+        said = f"was said to have {contrast} density" if contrast else f"is read with {known} density, as the model's"
+        warn(f"{path} {said}, but looks {name[guessed]}; if it is, the result is worthless: give the contrast.")
     return sign
 
 
@@ -302,6 +306,25 @@ def check_tomogram(volume: DomainVolume, tilt_range: tuple[float, float], warn: 
             f"the missing wedge of {volume.path} seems to lie about {emptiest}, not about z with the tilt axis along "
             "y; rotate the tomogram (IMOD: trimvol -rx), or its noise will be learned wrongly."
         )
+
+
+AnyJob = TypeVar("AnyJob", DualTrainJob, DualWedgeJob)
+
+
+def with_tilt_range(job: AnyJob) -> AnyJob:
+    """A job with the tilt range of its file of angles, where it names one.
+
+    Raises
+    ------
+    JobError
+        The file cannot be read, or its range is none that the job allows.
+    """
+    if not job.tilt_angles:
+        return job
+    angles = read_tilt_angles(job.tilt_angles)
+    known = dataclasses.replace(job, tilt_min=min(angles), tilt_max=max(angles))
+    known.validate()
+    return known
 
 
 def wedge_ratio(volume: np.ndarray, tilt_min_degrees: float = -60.0, tilt_max_degrees: float = 60.0) -> float:

@@ -27,10 +27,10 @@ from ..phantom.particles import read_star, write_star
 from ..progress import Progress
 from ..runs import begin
 from ..tiling import Readable, Shape, TileFunction, read_tile
-from .denoise import open_for
+from .denoise import check_contrast, open_for
 from .domains import DomainVolume, Scale, open_volume_for, soft_clip, soft_unclip
 from .model import DualModel
-from .translate import apply_network, network_function, scratch_volume, unclipped
+from .translate import apply_network, grey_scale, network_function, scratch_volume, unclipped
 
 
 @dataclass
@@ -95,16 +95,16 @@ def simulate(job: DualSimulateJob, progress: Progress) -> dict[str, Any]:
     for number, output in enumerate(job.outputs()):
         name = f" {number + 1} of {job.draws}" if job.draws > 1 else ""
         with _noise_fields(setting, clean.shape, source, number, 1 + job.halves) as noises:
-            halves = _simulate_one(setting, clean, noises, output, name)
+            _simulate_one(setting, clean, noises, [output, *job.halves_of(output)], name)
         written["outputs"].append(output)
-        if halves:
-            written["halves"].append(halves)
-        stem = os.path.splitext(output)[0]
+        if job.halves:
+            written["halves"].append(job.halves_of(output))
         if job.labels:
-            written["labels"].append(_copy(job.labels, stem + "_labels" + os.path.splitext(job.labels)[1]))
+            written["labels"].append(_copy(job.labels, job.labels_of(output)))
         if job.coordinates:
-            write_star(particles, stem + "_particles.star", os.path.basename(stem))
-            written["coordinates"].append(stem + "_particles.star")
+            star = job.coordinates_of(output)
+            write_star(particles, star, os.path.splitext(os.path.basename(output))[0])
+            written["coordinates"].append(star)
     return _finish(setting, {"output": written["outputs"][0], **written}, start)
 
 
@@ -118,11 +118,12 @@ def convert(job: DualConvertJob, progress: Progress) -> dict[str, Any]:
     begin(setting.folder, job)
     if job.to == "noisy":
         with _noise_fields(setting, volume.shape, source, 0, 1) as noises:
-            _simulate_one(setting, volume, noises, job.output, "")
+            _simulate_one(setting, volume, noises, [job.output], "")
     else:
         network = unclipped(network_function(setting.model.denoiser, setting.device))
         with scratch_volume(setting.folder.path, volume.shape) as clean:
             _apply(setting, network, volume, clean, "converting")
+            check_contrast(grey_scale(volume, clean)[2], job.input, progress)
             _write(setting, volume, clean, job.output)
     return _finish(setting, {"output": job.output, "to": job.to}, start)
 
@@ -208,9 +209,9 @@ def _lay_out(noise: np.ndarray, shift: list[int], field: np.ndarray) -> None:
 
 
 def _simulate_one(
-    setting: _Setting, clean: DomainVolume, noises: list[np.ndarray], output: str, name: str
-) -> list[str]:  # fmt: skip
-    """Write one tomogram and, with a second field of noise, its halves; returns the names of the halves."""
+    setting: _Setting, clean: DomainVolume, noises: list[np.ndarray], outputs: list[str], name: str
+) -> None:  # fmt: skip
+    """Write one tomogram and, where ``outputs`` names them and there is a second field of noise, its halves."""
     network = network_function(setting.model.simulator, setting.device, clip=False)
     amplitude = setting.job.noise
     with scratch_volume(setting.folder.path, clean.shape) as whole:
@@ -218,11 +219,9 @@ def _simulate_one(
         mean, sd = robust_statistics(whole)
         for slab in mrc.slabs(whole):
             whole[slab] = soft_unclip((whole[slab] - mean) / sd)
-        _write(setting, clean, whole, output)
+        _write(setting, clean, whole, outputs[0])
         if len(noises) == 1:
-            return []
-        stem, extension = os.path.splitext(output)
-        halves = [stem + "_even" + extension, stem + "_odd" + extension]
+            return
         with scratch_volume(setting.folder.path, clean.shape) as difference:
             for sign in (1, -1):
                 with scratch_volume(setting.folder.path, clean.shape) as half:
@@ -230,9 +229,8 @@ def _simulate_one(
                     _apply(setting, network, noised, half, f"simulating the halves{name}")
                     for slab in mrc.slabs(half):
                         difference[slab] += sign * half[slab] / (2 * sd)
-            for sign, path in zip((1, -1), halves, strict=True):
+            for sign, path in zip((1, -1), outputs[1:], strict=True):
                 _write(setting, clean, Sum(whole, difference, sign), path)
-        return halves
 
 
 def _apply(setting: _Setting, function: TileFunction, volume: Readable, output: np.ndarray, stage: str) -> None:

@@ -18,11 +18,12 @@ from ..progress import Progress, read_metrics
 from ..training import Trainer, TrainingSettings
 from .alarms import PATIENT_STEPS, Watch, check
 from .crops import CropSource, all_symmetries, match_empty_shares, wedge_preserving_symmetries
-from .domains import DomainVolume, check_tomogram, mask_padding, open_volume_for, restrict
+from .domains import DomainVolume, check_tomogram, mask_padding, open_volume_for, restrict, with_tilt_range
 from .model import PARTS, DualModel
 from .montage import volumes_of, write_losses, write_montage
 from .presets import PRESETS, Preset
 from .task import DualTask
+from .translate import LOWEST_CORRELATION, grey_scale
 
 CHECKS = 10
 
@@ -41,6 +42,7 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
         Before anything is written, when the input or a parameter is wrong.
     """
     start = time.monotonic()
+    job = with_tilt_range(job)
     folder = RunFolder(job.run_folder or job.output)
     device = resolve_device(job, progress.warn)
     progress.stage("reading the two domains")
@@ -115,6 +117,9 @@ def _preset(job: DualTrainJob) -> Preset:
     """The preset with what the job says otherwise."""
     preset = PRESETS[job.preset]
     changes: dict[str, Any] = {name: getattr(job, name) for name in ("steps", "batch") if getattr(job, name)}
+    if job.batch:
+        # Memory is why another batch is asked for, and large crops take the most of it.
+        changes["large_batch"] = max(2, preset.large_batch * job.batch // preset.batch)
     if job.noise_code != "auto":
         changes["code"] = job.noise_code
         if job.noise_code == "vector":
@@ -178,6 +183,9 @@ def _open_pair(job: DualTrainJob, preset: Preset, progress: Progress) -> tuple[D
     truth = _open(job, job.validation_clean, "clean", preset, progress)
     if noisy.shape != truth.shape:
         raise JobError(f"{noisy.path} and {truth.path} differ in size: the second cannot be the truth of the first.")
+    region = (slice(None),) * 3
+    if grey_scale(noisy[region], truth[region])[2] < -LOWEST_CORRELATION:
+        raise JobError(f"{truth.path}, as read, has the opposite contrast of {noisy.path}; give both contrasts.")
     return noisy, truth
 
 
@@ -214,7 +222,7 @@ def _model(job: DualTrainJob, preset: Preset, task: DualTask, steps: int) -> Dua
     about = {
         "preset": {"name": job.preset, **dataclasses.asdict(preset), "clip": min(preset.clip, 1e30)},
         "contrast": {domain: name[volumes[0].scale.sign] for domain, volumes in domains.items()},
-        "trained_on": {domain: [os.path.basename(v.path) for v in volumes] for domain, volumes in domains.items()},
+        "trained_on": {domain: [_short_name(v.path) for v in volumes] for domain, volumes in domains.items()},
         "statistics": {
             domain: [dataclasses.asdict(volume.scale) for volume in volumes] for domain, volumes in domains.items()
         },
@@ -224,6 +232,11 @@ def _model(job: DualTrainJob, preset: Preset, task: DualTask, steps: int) -> Dua
         **{part: task.networks[part] for part in PARTS}, architecture=task.architecture, voxel_size=job.voxel_size,
         about=about,
     )  # fmt: skip
+
+
+def _short_name(path: str) -> str:
+    """File with its folder: the grand models of a clean domain differ only in that."""
+    return os.path.join(*os.path.abspath(path).split(os.sep)[-2:])
 
 
 def _write_pictures(folder: RunFolder, task: WatchedTask) -> None:

@@ -33,6 +33,8 @@ Curve = tuple[np.ndarray, np.ndarray]
 HALO = 24
 #: Edge of the blocks whose spectra say how much may change; H is then a convolution with a kernel of this edge.
 SPECTRUM_EDGE = 32
+#: Below this correlation (:func:`grey_scale`) two volumes do not show the same.
+LOWEST_CORRELATION = 0.1
 
 
 def network_function(

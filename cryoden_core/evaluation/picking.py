@@ -5,7 +5,9 @@ each tomogram, a pick within 8 nm of a particle is right.  An F1 at a given numb
 beside it; the average precision does not depend on that number.  Several tomograms give means, standard deviations
 over tomograms, and the 95 % interval of the mean by resampling them, which says little for fewer than five.
 
-Classes play no part in picking; with named classes in the truth, the recall of each is told.
+Classes play no part in picking; with named classes in the truth, the recall of each is told.  What is long or lies in
+a membrane is no blob: of the kinds in a file of our own phantoms only the free particles are counted unless others are
+asked for.  A pick of anything else is wrong.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def evaluate(job: EvaluatePickingJob, progress: Progress | None = None) -> dict[
         When a file cannot be used, the voxel size is unknown, or true positions lie outside their tomogram.
     """
     progress = progress or Progress(quiet=True)
-    truths = [read_positions(path) for path in job.truth]
+    truths = [read_positions(path, job.kinds) for path in job.truth]
     sizes = [required_voxel_size(job.voxel_size, path) for path in job.tomograms]
     for index, path in enumerate(job.tomograms):
         mrc.check_finite_and_varying(path)

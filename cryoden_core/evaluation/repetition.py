@@ -14,8 +14,8 @@ _OWN = ("even", "odd", "output_even", "output_odd", "mask", "save_model", "uncer
 def repeat(path: str, input: str, output: str) -> None:
     """Run the job of a job file on another volume.
 
-    Where the job trained a model and its run folder still has it, this model is applied; without, the job trains again
-    on the new volume.
+    Where the job trained a model and it is still there, in the run folder or where the job saved it, this model is
+    applied; without, the job trains again on the new volume.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def repeat(path: str, input: str, output: str) -> None:
     if not isinstance(job, ComputeJob) or not {"input", "output"} <= set(about):
         raise JobError(f"the job in {path} ({job.system}) does not make one volume from another.")
     given = dataclasses.asdict(job)
-    first = RunFolder.beside(given["output"], given.get("run_folder", ""))
-    if "model" in given and not given["model"] and os.path.exists(first.model):
-        given["model"] = first.model
+    trained = given.get("save_model") or RunFolder.beside(given["output"], given.get("run_folder", "")).model
+    if "model" in given and not given["model"] and os.path.exists(trained):
+        given["model"] = trained
     given.update({name: type(given[name])() for name in _OWN if name in given})
     given.update({name: False for name in ("resume",) if name in given}, input=input, output=output)
     run(type(job).from_parameters(given), quiet=True)

@@ -49,6 +49,9 @@ class DualTrainJob(ComputeJob):
     tilt_max: float = parameter(
         60.0, "highest tilt angle of the noisy tomograms", unit="degrees", minimum=0.0, maximum=90.0
     )
+    tilt_angles: str = parameter(
+        "", "file of the tilt angles (.tlt, .rawtlt), whose smallest and largest are taken for the tilt range"
+    )
     noisy_masks: List[str] = parameter(
         [], "where crops may be taken, 1 inside (MRC), one for each noisy tomogram in their order"
     )

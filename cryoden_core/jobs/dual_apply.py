@@ -137,9 +137,26 @@ class DualSimulateJob(DualSimulation):
         stem, extension = os.path.splitext(self.output)
         return ["%s_%d%s" % (stem, number + 1, extension) for number in range(self.draws)]
 
+    def halves_of(self, output: str) -> List[str]:
+        """The even and the odd half of a tomogram that is written; none when halves are not asked for."""
+        stem, extension = os.path.splitext(output)
+        return [stem + "_even" + extension, stem + "_odd" + extension] if self.halves else []
+
+    def labels_of(self, output: str) -> str:
+        """The labels beside a tomogram that is written; empty without labels."""
+        return os.path.splitext(output)[0] + "_labels" + os.path.splitext(self.labels)[1] if self.labels else ""
+
+    def coordinates_of(self, output: str) -> str:
+        """The particles beside a tomogram that is written; empty without them."""
+        return os.path.splitext(output)[0] + "_particles.star" if self.coordinates else ""
+
     def _validate_together(self) -> None:
         super()._validate_together()
-        refuse_clashes((self.input, self.model, self.noise_from, self.labels, self.coordinates), self.outputs())
+        beside = [
+            path for output in self.outputs()
+            for path in (output, *self.halves_of(output), self.labels_of(output), self.coordinates_of(output))
+        ]  # fmt: skip
+        refuse_clashes((self.input, self.model, self.noise_from, self.labels, self.coordinates), beside)
 
 
 @dataclass
@@ -170,6 +187,9 @@ class DualWedgeJob(ComputeJob):
     output: str = parameter("", "filled tomogram to write (MRC)", required=True, alias="-o")
     tilt_min: float = parameter(-60.0, "angle of the first view", unit="degrees", minimum=-90.0, maximum=90.0)
     tilt_max: float = parameter(60.0, "angle of the last view", unit="degrees", minimum=-90.0, maximum=90.0)
+    tilt_angles: str = parameter(
+        "", "file of the tilt angles (.tlt, .rawtlt), whose smallest and largest are taken for the tilt range"
+    )
     model: str = parameter("", "apply this model (.safetensors) instead of training on the tomogram")
     train_with: List[str] = parameter([], "more tomograms of the same kind and tilt range to train on (MRC)")
     mode: str = parameter(

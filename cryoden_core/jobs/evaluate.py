@@ -11,6 +11,9 @@ from typing import ClassVar, List
 
 from .contract import Job, JobError, parameter, voxel_size_parameter
 
+#: What phantoms hold that has a place and a pose.
+KINDS = ("particle", "filament", "membrane protein")
+
 
 @dataclass
 class EvaluationJob(Job):
@@ -98,6 +101,10 @@ class EvaluatePickingJob(EvaluationJob):
     truth: List[str] = parameter(
         [], "true positions (STAR, rlnCoordinateX, Y, Z in voxels), one file for each tomogram"
     )
+    kinds: List[str] = parameter(
+        ["particle"],
+        "kinds of objects that count where the truth tells them (cryodenKind): particle, filament, membrane protein",
+    )
     picks: str = parameter("", "folder for the picks, one STAR file for each tomogram")
     contrast: str = contrast_of_particles()
     sigma: float = sigma_parameter()
@@ -119,6 +126,9 @@ class EvaluatePickingJob(EvaluationJob):
         return [*self.tomograms, *self.truth]
 
     def _validate_together(self) -> None:
+        unknown = [kind for kind in self.kinds if kind not in KINDS]
+        if unknown:
+            raise JobError("there is no kind of objects %r; there are: %s." % (unknown[0], ", ".join(KINDS)))
         if self.truth and len(self.truth) != len(self.tomograms):
             raise JobError(
                 "give one file of true positions for each tomogram: %d tomograms, %d files."

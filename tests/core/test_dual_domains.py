@@ -56,7 +56,7 @@ def test_a_contrast_that_is_guessed_is_said(tmp_path, said):
 def test_a_contrast_that_is_contradicted_is_warned_of_and_kept(tmp_path, said):
     path = written(tmp_path, "t.mrc", specimen(SHAPE, count=12, radius=4.0))
     assert open_volume_for(10.0, path, contrast="dark", warn=said.append).scale.sign == -1
-    assert "was said to have dark density but looks bright" in said[0]
+    assert "was said to have dark density, but looks bright" in said[0]
 
 
 def test_a_contrast_that_cannot_be_seen_must_be_given(tmp_path):

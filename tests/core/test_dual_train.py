@@ -79,7 +79,10 @@ def test_the_command_trains_a_model_that_says_what_it_is(files, tmp_path):
     assert main(arguments) == 0
     model = DualModel.load(str(tmp_path / "run" / "model.safetensors"))
     assert model.voxel_size == 10.0 and model.about["contrast"] == {"noisy": "dark", "clean": "bright"}
-    assert model.about["trained_on"]["clean"] == ["clean1.mrc", "clean2.mrc"] and model.about["steps"] == 4
+    assert (
+        model.about["trained_on"]["clean"] == [f"{files['folder'].name}/clean{n}.mrc" for n in (1, 2)]
+        and model.about["steps"] == 4
+    )
     assert len(model.about["statistics"]["noisy"]) == 2 and model.about["seed"] == 3
     left = set(os.listdir(tmp_path / "run"))
     assert {"job.json", "metrics.csv", "montage.png", "report.png", "result.json", "checkpoint.pt"} <= left
@@ -89,9 +92,11 @@ def test_the_command_trains_a_model_that_says_what_it_is(files, tmp_path):
     assert {"noisy_cycle_loss", "critic_noisy_spectral_right", "check_diversity", "rate_critics"} <= set(columns)
 
 
-def test_a_resumed_training_equals_an_uninterrupted_one(files, tmp_path, monkeypatch):
+@pytest.mark.parametrize("changes", [{}, {"large_patch": 32, "large_batch": 2, "large_share": 0.6}])
+def test_a_resumed_training_equals_an_uninterrupted_one(files, tmp_path, monkeypatch, changes):
     from cryoden_core.training import Interrupted, Trainer
 
+    monkeypatch.setitem(presets.PRESETS, "fast", dataclasses.replace(presets.PRESETS["fast"], **changes))
     run(job(files, tmp_path / "whole", steps=20), quiet=True)
     report = Trainer._report
 
@@ -204,6 +209,30 @@ def test_a_truth_of_another_size_is_refused(files, tmp_path):
     write_volume(path, specimen((32, 32, 40), 5, 12, 4.0), 10.0)
     with pytest.raises(JobError, match="cannot be the truth"):
         run(job(files, tmp_path / "a", validation_noisy=files["noisy"][0], validation_clean=path), quiet=True)
+
+
+def test_a_truth_of_the_opposite_contrast_is_refused(files, tmp_path):
+    dark = str(tmp_path / "dark.mrc")
+    write_volume(dark, -specimen(SHAPE, 1, count=12, radius=4.0), 10.0)
+    pair = {"validation_noisy": files["noisy"][0], "validation_clean": dark}
+    with pytest.raises(JobError, match="opposite contrast"):
+        run(job(files, tmp_path / "a", **pair), quiet=True)
+    assert not os.path.exists(tmp_path / "a" / "job.json")
+
+
+def test_a_smaller_batch_makes_the_batch_of_large_crops_smaller_too(files, tmp_path):
+    robust = train._preset(job(files, tmp_path, preset="robust", batch=8, steps=0))
+    assert (robust.batch, robust.large_batch, robust.steps) == (8, 2, PRESETS["robust"].steps)
+
+
+def test_the_tilt_range_is_that_of_a_file_of_angles(files, tmp_path):
+    angles = tmp_path / "tilts.tlt"
+    angles.write_text("-51.0\n0.0\n39.5\n")
+    run(job(files, tmp_path / "a", steps=1, tilt_angles=str(angles)), quiet=True)
+    assert DualModel.load(str(tmp_path / "a" / "model.safetensors")).about["tilt_range"] == [-51.0, 39.5]
+    angles.write_text("10\n40\n")
+    with pytest.raises(JobError, match="tilt_min"):
+        run(job(files, tmp_path / "b", steps=1, tilt_angles=str(angles)), quiet=True)
 
 
 def test_memory_that_runs_out_halves_the_batch_once_and_says_so(files, tmp_path, monkeypatch):

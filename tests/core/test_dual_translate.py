@@ -190,10 +190,20 @@ def test_dark_density_stays_dark_and_a_wrong_contrast_is_pointed_out(
     np.testing.assert_allclose(dark, -bright, atol=0.02)
     assert not any("contrast" in text for text in result["warnings"])
     _, result = denoised(negative, tmp_path / "wrong.mrc", contrast="bright")
-    assert any("check the contrast" in text for text in result["warnings"])
+    assert any("give the contrast" in text for text in result["warnings"])
     use(model(Function(lambda volume: -Blur()(volume))))
     _, result = denoised(tomogram, tmp_path / "inverted.mrc")
     assert any("opposite contrast" in text for text in result["warnings"])
+    job = DualConvertJob(input=str(tomogram), model="m", output=str(tmp_path / "clean.mrc"), threads=1)
+    assert any("opposite contrast" in text for text in api.run(job, quiet=True)["warnings"])
+
+
+def test_a_model_of_dark_density_says_so_of_a_bright_tomogram(tomogram: Path, tmp_path: Path, use: Callable) -> None:
+    use(model(contrast="dark"))
+    _, result = denoised(tomogram, tmp_path / "out.mrc")
+    assert any("read with dark density, as the model's, but looks bright" in text for text in result["warnings"])
+    _, result = denoised(tomogram, tmp_path / "out.mrc", contrast="bright")
+    assert not any("contrast" in text for text in result["warnings"])
 
 
 def test_tiles_leave_no_seams(tomogram: Path, tmp_path: Path, use: Callable) -> None:
@@ -395,7 +405,7 @@ def test_bad_input_is_refused_before_anything_is_written(tomogram: Path, tmp_pat
     flat, small = tmp_path / "flat.mrc", tmp_path / "small.mrc"
     mrc.write_volume(str(flat), np.ones(SHAPE, np.float32), 10.0)
     mrc.write_volume(str(small), data[:24], 10.0)
-    other = str(small)
+    other, half = str(small), str(tomogram.with_name("h_even.mrc"))
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: denoised(holes, tmp_path / "out.mrc"), "NaN"),
         (lambda: denoised(flat, tmp_path / "out.mrc"), "constant"),
@@ -404,6 +414,10 @@ def test_bad_input_is_refused_before_anything_is_written(tomogram: Path, tmp_pat
         (lambda: denoised(tomogram, tmp_path / "out.mrc", even=other, odd=other), "small.mrc is 48 x 96 x 24"),
         (lambda: denoised(tomogram, tomogram), "also an input"),
         (lambda: simulated(tomogram, tmp_path / "out.mrc", labels=other), "another size"),
+        (
+            lambda: simulated(tomogram, tmp_path / "a.mrc", halves=True, input=str(tmp_path / "a_even.mrc")),
+            "a_even.mrc",
+        ),
         (lambda: simulated(tomogram, tmp_path / "out.mrc", noise_from=str(flat)), "constant"),
         (lambda: simulated(tomogram, tmp_path / "out.mrc", coordinates=str(tmp_path / "no.star")), "no.star"),
     ]

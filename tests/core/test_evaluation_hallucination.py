@@ -17,6 +17,7 @@ from cryoden_core.evaluation.hallucination import (
 )
 from cryoden_core.evaluation.repetition import repeat
 from cryoden_core.jobs import (
+    DualWedgeJob,
     EvaluateHallucinationJob,
     EvaluateJob,
     JobError,
@@ -143,6 +144,19 @@ def test_a_repeated_job_gets_the_new_files_and_the_model_of_its_run_and_nothing_
     assert ran[0] == again
     again.model = folder.model
     assert ran[1] == again
+
+
+def test_a_repeated_filling_of_the_wedge_takes_the_model_from_where_the_first_saved_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+    monkeypatch.setattr("cryoden_core.api.run", lambda job, quiet: ran.append(job))
+    saved = tmp_path / "kept.safetensors"
+    saved.touch()
+    first = DualWedgeJob(input="a.mrc", output=str(tmp_path / "out.mrc"), save_model=str(saved), train_with=["b.mrc"])
+    write_job(first, str(tmp_path / "job.json"))
+    repeat(str(tmp_path / "job.json"), "new.mrc", "result.mrc")
+    assert ran == [DualWedgeJob(input="new.mrc", output="result.mrc", model=str(saved))]
 
 
 def test_a_job_file_denoises_the_tomogram_and_the_controls(

@@ -9,6 +9,7 @@ import pytest
 from cryoden_core import mrc, picking
 from cryoden_core.evaluation.picking import evaluate, score, summary
 from cryoden_core.jobs import EvaluatePickingJob, JobError, job_from_dict
+from cryoden_core.phantom.particles import Particle, write_star
 from cryoden_core.picking import Picks, TruePositions
 from tests.core.test_picking import CENTRES, balls
 
@@ -71,6 +72,24 @@ def test_the_recall_of_each_class_is_told() -> None:
     assert found["precision"] == 1.0 and found["f1"] == pytest.approx(6 / 9)
 
 
+def test_units_of_filaments_and_proteins_in_membranes_count_only_when_asked_for(
+    specimen: tuple[str, str], tmp_path: Path
+) -> None:
+    kinds = ["particle", "particle", "filament", "membrane protein", "particle", "filament"]
+    placed = [
+        Particle(kind, kind.split()[0], 1, centre[::-1], np.eye(3)) for kind, centre in zip(kinds, CENTRES, strict=True)
+    ]  # fmt: skip
+    write_star(placed, tmp_path / "kinds.star", "balls")
+    given = {"tomograms": [specimen[0] + "/clean.mrc"], "truth": [str(tmp_path / "kinds.star")], "count": 6}
+    (row,) = evaluate(EvaluatePickingJob(**given))["tomograms"]
+    assert (row["truths"], row["hits"], row["precision"]) == (3, 3, 0.5)
+    (row,) = evaluate(EvaluatePickingJob(**given, kinds=["particle", "membrane protein"]))["tomograms"]
+    assert (row["truths"], row["hits"]) == (4, 4) and set(row["recall_of_class"]) == {"particle", "membrane"}
+    write_star([item for item in placed if item.kind == "filament"], tmp_path / "kinds.star", "balls")
+    with pytest.raises(JobError, match="no positions of kind particle"):
+        evaluate(EvaluatePickingJob(**given))
+
+
 def test_no_pick_at_all_scores_zero_and_not_an_error() -> None:
     found = score(Picks(np.zeros((0, 3)), np.zeros(0)), TruePositions(CENTRES, ("",) * 6), 10, 1.0)
     assert found["f1"] == found["precision"] == found["average_precision"] == found["f1_best"] == 0.0
@@ -109,6 +128,7 @@ def test_bad_input_gets_one_sentence_before_anything_is_written(specimen: tuple[
         ({"tomograms": ["a.mrc"], "picks": "p", "count": 0}, "a count of 0"),
         ({"tomograms": ["a.mrc"], "truth": ["a.star"], "output": "./a.star"}, "also an input"),
         ({"tomograms": ["a.mrc"], "truth": ["a.star"], "ratio": 1.0}, "'ratio' must be at least 1.01"),
+        ({"tomograms": ["a.mrc"], "truth": ["a.star"], "kinds": ["vesicle"]}, "no kind of objects 'vesicle'"),
         ({"tomograms": ["a.mrc"], "truth": ["a.star"], "contrast": "grey"}, "'contrast' must be one of dark, bright"),
     ],
 )

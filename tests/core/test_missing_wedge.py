@@ -18,6 +18,7 @@ from cryoden_core.dual.missing_wedge import EXCHANGED, CubeWedge, TiltRange, mer
 from cryoden_core.fourier import missing_wedge_mask
 from cryoden_core.jobs import DualWedgeJob, JobError
 from cryoden_core.metrics import fourier_change, fourier_correlation
+from cryoden_core.models import load_model
 from cryoden_core.phantom.spheres import random_spheres
 from cryoden_core.progress import Progress
 from cryoden_core.tiling import shape_of
@@ -232,6 +233,16 @@ def test_tilt_ranges_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(JobError, match=message):
         job(tomogram, tmp_path, **parameters)
+
+
+def test_the_tilt_range_is_that_of_a_file_of_angles(tomogram: Path, tmp_path: Path, quick: None) -> None:
+    angles = tmp_path / "tilts.tlt"
+    angles.write_text("39.5 1.2\n0.0 0.1\n-51.0 2.0\n")
+    result = api.run(job(tomogram, tmp_path, steps=1, tilt_angles=str(angles)), quiet=True)
+    assert load_model(result["model"], "dual wedge")[1]["tilt_range"] == [-51.0, 39.5]
+    angles.write_text("0\n20\n")
+    with pytest.raises(JobError, match="too little"):
+        api.run(job(tomogram, tmp_path, steps=1, tilt_angles=str(angles)), quiet=True)
 
 
 def test_an_output_that_is_the_input_and_a_tomogram_too_thin_are_refused(tomogram: Path, tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ class ProtCryodenDualDenoise(ProtCryodenDualApply):
 
     # --------------------------- STEPS functions -----------------------------
     def _itemSettings(self, tsId: str) -> Dict[str, Any]:
-        folder, found = self._itemFolder(tsId), {}
+        folder = self._itemFolder(tsId)
+        found: Dict[str, Any] = {}
         halves = even_and_odd(self._items[tsId]) if self._usesHalves() else None
         if halves:
             found.update(zip(("even", "odd"), map(os.path.abspath, halves)))

@@ -22,6 +22,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from .jobs import JobError
+from .phantom.particles import star_word
 
 #: Maxima below this share of the highest are the rounding of single precision, not blobs.
 _ROUNDING = 1e-5
@@ -298,7 +299,7 @@ def write_picks(picks: Picks, path: str | Path, tomogram_name: str) -> None:
     columns = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ", "rlnAutopickFigureOfMerit"]
     table = Table(columns=columns)
     for position, score in zip(picks.positions, picks.scores, strict=True):
-        table.addRow(tomogram_name, *(float(value) for value in position[::-1]), float(score))
+        table.addRow(star_word(tomogram_name), *(float(value) for value in position[::-1]), float(score))
     temporary = f"{path}.tmp{os.getpid()}"
     try:
         table.write(temporary, tableName="particles")

@@ -102,6 +102,11 @@ def describe_shapes(particles: Sequence[Particle]) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
+def star_word(text: str) -> str:
+    """A name as STAR files can hold it: without blanks, which would end the column."""
+    return "_".join(text.split())
+
+
 def write_star(particles: Sequence[Particle], path: str | Path, tomogram_name: str) -> None:
     """Write the particles (no membranes, no beads) as a STAR file for RELION and others, whole or not at all.
 
@@ -121,8 +126,8 @@ def write_star(particles: Sequence[Particle], path: str | Path, tomogram_name: s
         if item.kind not in SHAPES:
             numbers = [round(float(value), 4) for value in (*item.position, *item.relion_angles)]
             table.addRow(
-                tomogram_name, *numbers, item.label, item.chain, item.name, item.kind.replace(" ", "_"), item.instance,
-                item.compartment, round(item.kilodalton, 2),
+                star_word(tomogram_name), *numbers, item.label, item.chain, star_word(item.name), star_word(item.kind),
+                item.instance, item.compartment, round(item.kilodalton, 2),
             )  # fmt: skip
     temporary = f"{path}.tmp{os.getpid()}"
     table.write(temporary, tableName="particles")

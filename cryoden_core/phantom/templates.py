@@ -20,6 +20,7 @@ from scipy import ndimage
 from ..jobs import JobError
 from ..mrc import read_header, read_volume
 from .atoms import ATOMIC_MODEL_SUFFIXES, is_atomic_model, read_atoms, render_atoms
+from .particles import star_word
 
 MAP_SUFFIXES = (".mrc", ".map")
 #: Resolution of rendered atomic models where none is given, voxels: the finest that the grid can carry.
@@ -141,7 +142,7 @@ def template_of_map(path: str | Path, voxel_size: float) -> Template:
     if header.voxel_size <= 0:
         raise JobError(f"the density map {path} has no voxel size in its header; set it with another program.")
     try:
-        return make_template(Path(path).stem, read_volume(str(path)), header.voxel_size, voxel_size)
+        return make_template(star_word(Path(path).stem), read_volume(str(path)), header.voxel_size, voxel_size)
     except JobError as error:
         raise JobError(f"the density map {path} cannot be used: {error}") from error
 
@@ -156,7 +157,7 @@ def template_of_atoms(path: str | Path, voxel_size: float, resolution: float = 0
     """
     density = render_atoms(read_atoms(path), voxel_size, resolution or RESOLUTION_IN_VOXELS * voxel_size)
     density[density < SOLVENT_LEVEL] = 0
-    name = Path(path).name.split(".")[0]
+    name = star_word(Path(path).name.split(".")[0])
     if not density.any():
         raise JobError(f"the atomic model {path} vanishes at {voxel_size:g} angstrom; choose a smaller voxel size.")
     centred = _resample_about_mass(density, 1.0)

@@ -405,7 +405,7 @@ def test_bad_input_is_refused_before_anything_is_written(tomogram: Path, tmp_pat
     flat, small = tmp_path / "flat.mrc", tmp_path / "small.mrc"
     mrc.write_volume(str(flat), np.ones(SHAPE, np.float32), 10.0)
     mrc.write_volume(str(small), data[:24], 10.0)
-    other, half = str(small), str(tomogram.with_name("h_even.mrc"))
+    other, half = str(small), str(tmp_path / "a_even.mrc")
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: denoised(holes, tmp_path / "out.mrc"), "NaN"),
         (lambda: denoised(flat, tmp_path / "out.mrc"), "constant"),
@@ -414,10 +414,7 @@ def test_bad_input_is_refused_before_anything_is_written(tomogram: Path, tmp_pat
         (lambda: denoised(tomogram, tmp_path / "out.mrc", even=other, odd=other), "small.mrc is 48 x 96 x 24"),
         (lambda: denoised(tomogram, tomogram), "also an input"),
         (lambda: simulated(tomogram, tmp_path / "out.mrc", labels=other), "another size"),
-        (
-            lambda: simulated(tomogram, tmp_path / "a.mrc", halves=True, input=str(tmp_path / "a_even.mrc")),
-            "a_even.mrc",
-        ),
+        (lambda: simulated(tomogram, tmp_path / "a.mrc", halves=True, labels=half), "also an input"),
         (lambda: simulated(tomogram, tmp_path / "out.mrc", noise_from=str(flat)), "constant"),
         (lambda: simulated(tomogram, tmp_path / "out.mrc", coordinates=str(tmp_path / "no.star")), "no.star"),
     ]

@@ -1,5 +1,7 @@
 """Templates of any grey scale and voxel size, and the field that is packed with them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -16,6 +18,7 @@ from cryoden_core.phantom.packing import (
     turn_template,
     write_star,
 )
+from cryoden_core.phantom.particles import SHAPES
 from cryoden_core.phantom.shapes import builtin_templates
 from cryoden_core.phantom.templates import make_template, read_templates
 
@@ -171,6 +174,15 @@ def test_star_file_gives_the_particles_back(model, tmp_path):
         np.testing.assert_allclose(one.position, other.position, atol=1e-3)
         np.testing.assert_allclose(one.rotation, other.rotation, atol=1e-5)
     assert "field_1" in (tmp_path / "particles.star").read_text()
+
+
+def test_blanks_in_names_do_not_break_a_star_file(model, tmp_path):
+    named = [dataclasses.replace(item, name=f"my {item.name}") for item in model.particles]
+    write_star(named, tmp_path / "particles.star", "tilt series 1")
+    kept = [item for item in named if item.kind not in SHAPES]
+    read = read_star(tmp_path / "particles.star")
+    assert [item.name for item in read] == [item.name.replace(" ", "_") for item in kept]
+    np.testing.assert_allclose([item.position for item in read], [item.position for item in kept], atol=1e-3)
 
 
 def test_missing_star_file_is_a_clear_error(tmp_path):

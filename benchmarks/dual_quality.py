@@ -101,7 +101,8 @@ class Bench:
         tomogram = model.file("tomogram")
         if method == "none":
             return tomogram, {"setting": "", "seconds": None}
-        stem = f"{method}_{self.training(seed)}" if method in TRAINED else method
+        of = self.options.nmsg_preset if method == "nmsg" else self.training(seed) if method in TRAINED else ""
+        stem = f"{method}_{of}" if of else method
         output = self.path(os.path.basename(model.folder), stem + ".mrc")
 
         def make() -> dict[str, Any]:

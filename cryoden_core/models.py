@@ -50,7 +50,9 @@ def load_model(path: str, system: str) -> tuple[dict[str, torch.Tensor], dict[st
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise JobError(f"the model {path} cannot be read: {error}.") from error
+        raise JobError(
+            f"the model {path} cannot be read: it is damaged, or not a model.safetensors that a training wrote ({error})."
+        ) from error
     try:
         about = json.loads(metadata["cryoden"])
         written_for = about["system"]

@@ -371,15 +371,16 @@ def _draw_loss(axes: Any, metrics: Metrics) -> None:
     for number, (name, (step, value)) in enumerate(columns.items()):
         colour = colours[number % len(colours)]
         window = max(1, value.size // 40)
-        axes.plot(step, value, color=colour, linewidth=0.7, alpha=0.3 if window > 1 else 1.0)
+        style = "-" if number < len(colours) else "--"
+        axes.plot(step, value, style, color=colour, linewidth=0.7, alpha=0.3 if window > 1 else 1.0)
         smooth = np.convolve(value, np.ones(window) / window, mode="valid")
-        axes.plot(step[window - 1 :], smooth, color=colour, linewidth=1.6, label=name.replace("_", " "))
+        axes.plot(step[window - 1 :], smooth, style, color=colour, linewidth=1.6, label=name.replace("_", " "))
     everything = np.concatenate([value for _, value in columns.values()])
     if everything.min() > 0 and everything.max() > 5 * everything.min():
         axes.set_yscale("log")
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
-    _finish(axes)
+    _finish(axes, crowded=len(columns) > len(colours))
 
 
 def _draw_spectrum(axes: Any, before: np.ndarray, after: np.ndarray, voxel_size: float) -> None:
@@ -443,8 +444,10 @@ def _frequency_axis(axes: Any, voxel_size: float) -> None:
         axes.set_xlabel("spatial frequency (cycles per voxel)")
 
 
-def _finish(axes: Any) -> None:
+def _finish(axes: Any, crowded: bool = False) -> None:
+    """Grid, open frame and legend; the legend of a crowded picture stands beside it."""
     axes.grid(True, linewidth=0.4, alpha=0.5)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if crowded else {}
+    axes.legend(frameon=False, fontsize=8, **beside)

@@ -1,6 +1,6 @@
 """Pictures of the tutorial: central slices of some volumes side by side, in shades of grey.
 
-``python docs/pictures.py docs/mlp.png "truth=phantom/density.mrc" "MLP=tomogram.mrc"``; each volume has its own contrast.
+``python docs/pictures.py docs/mlp.png "truth=phantom/density.mrc" "MLP=tomogram.mrc"``.  Each has its own contrast.
 """
 
 from __future__ import annotations

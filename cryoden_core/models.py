@@ -51,7 +51,7 @@ def load_model(path: str, system: str) -> tuple[dict[str, torch.Tensor], dict[st
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise JobError(
-            f"the model {path} cannot be read: it is damaged, or not a model.safetensors that a training wrote ({error})."
+            f"the model {path} cannot be read: it is damaged, or not a model that a training wrote ({error})."
         ) from error
     try:
         about = json.loads(metadata["cryoden"])

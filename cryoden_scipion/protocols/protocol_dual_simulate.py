@@ -111,8 +111,12 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
 
     def _registerCoordinates(self) -> None:
         known, output = self.inputCoordinates.get(), getattr(self, OUTPUT_TOMOGRAMS, None)
-        if known is None or output is None or getattr(self, OUTPUT_COORDINATES, None) is not None:
+        if known is None or output is None:
             return
+        earlier = getattr(self, OUTPUT_COORDINATES, None)
+        if earlier is not None:  # of a run that was continued, and has more tomograms now
+            earlier.close()
+            self.deleteOutput(earlier)
         source = {name: ts_id for ts_id in self._items for name in self._drawnIds(ts_id)}
         placed = self._createSetOfCoordinates3D(Pointer(self, extended=OUTPUT_TOMOGRAMS))
         placed.setSamplingRate(known.getSamplingRate())

@@ -137,9 +137,22 @@ def lost_content(fake: torch.Tensor, clean: torch.Tensor, measured: torch.Tensor
 
     ``measured`` (z, y, x // 2 + 1) is 1 where the views measure (half layout of ``rfftn``).
     """
-    transform = torch.fft.rfftn(clean.float(), dim=(-3, -2, -1))
-    visible = torch.fft.irfftn(transform * measured, s=clean.shape[-3:], dim=(-3, -2, -1))
-    return 1 - pearson(pooled(fake), pooled(visible))
+    return 1 - pearson(pooled(fake), pooled(visible(clean, measured)))
+
+
+def half_disagreement(denoised: torch.Tensor, other: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
+    """1 - correlation of one half, denoised, less its missing wedge, with the other half as it is.
+
+    The noise of the halves being independent, only structure that is in the data can bring it down: the idea of
+    Noise2Noise (Lehtinen et al. 2018), here whatever the grey scales of the two domains.
+    """
+    return 1 - pearson(visible(denoised, measured), other)
+
+
+def visible(volumes: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
+    """What the views show of volumes (batch, 1, z, y, x), with ``measured`` as in :func:`lost_content`."""
+    transform = torch.fft.rfftn(volumes.float(), dim=(-3, -2, -1))
+    return torch.fft.irfftn(transform * measured, s=volumes.shape[-3:], dim=(-3, -2, -1))
 
 
 def whiteness(noise: torch.Tensor) -> torch.Tensor:

@@ -42,6 +42,8 @@ class Preset:
         Weights of :func:`losses.lost_content`, :func:`losses.moment_mismatch`, :func:`losses.spectral_mismatch`, the
         square of :func:`losses.structure_in_noise`; noise added to what the cycles go through, in standard deviations;
         weight of Dn(v) = v during the first tenth.
+    halves
+        Weight of :func:`losses.half_disagreement`, where halves of the noisy tomograms are given.
     spectral_weight, mean_free
         Weight of the spectral head, and whether it sees spectra less their mean.
     rate, critic_rate, beta, schedule, ema, clip, precision
@@ -84,6 +86,7 @@ class Preset:
     decorrelation: float = 2.0
     jitter: float = 0.0
     identity: float = 0.1
+    halves: float = 0.5
     spectral_weight: float = 0.5
     mean_free: bool = True
     beta: float = 0.5

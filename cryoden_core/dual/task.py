@@ -44,6 +44,8 @@ class DualTask:
     """
 
     name = "training DUAL"
+    #: The even and the odd halves of the noisy domain, where they are known: sources that draw alike.
+    halves: tuple[CropSource, CropSource] | None = None
 
     def __init__(
         self, noisy: CropSource, clean: CropSource, preset: Preset, tilt_range: tuple[float, float],
@@ -207,7 +209,21 @@ class DualTask:
             with trainer.autocast():
                 same = self.denoiser(clean)
             terms["identity"] = (preset.identity, (same.float() - clean).square().mean())
+        if self.halves is not None:
+            terms["half_disagreement"] = (preset.halves, self._half_disagreement(trainer, self.halves))
         return terms
+
+    def _half_disagreement(self, trainer: Trainer, halves: tuple[CropSource, CropSource]) -> torch.Tensor:
+        """How badly the denoiser tells one half from the other, on crops of one place; which is which is drawn."""
+        count, edge = max(2, self.preset.batch // self.batch_divisor), self.preset.patch
+        seed = int(torch.randint(2**31, (), generator=trainer.generator))
+        sources = halves if seed % 2 else halves[::-1]
+        one, other = (
+            source.draw(count, edge, torch.Generator().manual_seed(seed)).to(self.device) for source in sources
+        )
+        with trainer.autocast():
+            denoised = self.denoiser(one.contiguous(memory_format=torch.channels_last_3d))
+        return losses.half_disagreement(denoised, other, self._measured(other))
 
     def _shaken(self, volumes: torch.Tensor, trainer: Trainer) -> torch.Tensor:
         """A little noise on what a cycle goes through, against messages hidden in it."""

@@ -49,12 +49,14 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
     preset = _preset(job)
     noisy, clean = _open_domains(job, preset, progress)
     pair = _open_pair(job, preset, progress)
+    halves = _open_halves(job, preset, noisy, progress)
     steps = preset.steps or _steps_of_epochs(preset, noisy, clean)
     mrc.check_writable(job.model)
     _begin(folder, job)
     empty = match_empty_shares(noisy, clean, preset.patch, torch.Generator().manual_seed(job.seed))
     progress.say(f"{100 * empty:.0f} % of the clean crops hold no structure.")
     task = WatchedTask(noisy, clean, preset, (job.tilt_min, job.tilt_max), device, job.seed)
+    task.halves = halves
     task.watch = Watch(task, pair, job.seed)
     task.every = job.check_every or max(1, steps // CHECKS)
     task.folder = folder
@@ -174,6 +176,28 @@ def _open(job: DualTrainJob, path: str, domain: str, preset: Preset, progress: P
         voxel_size=job.noisy_voxel_size if noisy else job.clean_voxel_size, robust=preset.robust_scale,
         warn=progress.warn,
     )  # fmt: skip
+
+
+def _open_halves(
+    job: DualTrainJob, preset: Preset, noisy: CropSource, progress: Progress
+) -> tuple[CropSource, CropSource] | None:
+    """The halves of the noisy domain, as sources that draw the same places for the same random numbers."""
+    if not job.noisy_even:
+        return None
+    sources = []
+    for paths in (job.noisy_even, job.noisy_odd):
+        volumes = []
+        for path, whole in zip(paths, noisy.volumes, strict=True):
+            volume = open_volume_for(
+                job.voxel_size, path, contrast="bright" if whole.scale.sign > 0 else "dark",
+                voxel_size=job.noisy_voxel_size, robust=preset.robust_scale, warn=progress.warn,
+            )  # fmt: skip
+            if volume.shape != whole.shape:
+                raise JobError(f"{path} and {whole.path} differ in size: the first cannot be a half of the second.")
+            volume.inside = whole.inside
+            volumes.append(volume)
+        sources.append(CropSource(volumes, noisy.symmetries, noisy.clip))
+    return sources[0], sources[1]
 
 
 def _open_pair(job: DualTrainJob, preset: Preset, progress: Progress) -> tuple[DomainVolume, DomainVolume] | None:

@@ -52,6 +52,11 @@ class DualTrainJob(ComputeJob):
     tilt_angles: str = parameter(
         "", "file of the tilt angles (.tlt, .rawtlt), whose smallest and largest are taken for the tilt range"
     )
+    noisy_even: List[str] = parameter(
+        [], "even halves of the noisy tomograms in their order (MRC); with the odd ones the denoiser is also asked to "
+        "tell one half from the other",
+    )  # fmt: skip
+    noisy_odd: List[str] = parameter([], "odd halves of the noisy tomograms in their order (MRC)")
     noisy_masks: List[str] = parameter(
         [], "where crops may be taken, 1 inside (MRC), one for each noisy tomogram in their order"
     )
@@ -99,6 +104,11 @@ class DualTrainJob(ComputeJob):
                     "give one mask for each %s volume, or none: %d volumes, %d masks."
                     % (name, len(volumes), len(masks))
                 )
+        if (len(self.noisy_even), len(self.noisy_odd)) not in ((0, 0), (len(self.noisy), len(self.noisy))):
+            raise JobError(
+                "give an even and an odd half for each noisy tomogram, or none: %d tomograms, %d even, %d odd."
+                % (len(self.noisy), len(self.noisy_even), len(self.noisy_odd))
+            )
         if bool(self.validation_noisy) != bool(self.validation_clean):
             raise JobError(
                 "a validation needs a tomogram and its truth: 'validation_noisy' is %r, 'validation_clean' is %r."

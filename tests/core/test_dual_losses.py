@@ -119,6 +119,18 @@ def test_content_in_the_missing_wedge_is_not_asked_for():
     assert float(losses.lost_content(along_z, both, measured)) > 0.9
 
 
+def test_halves_disagree_less_the_better_one_tells_the_other():
+    random = torch.Generator().manual_seed(0)
+    truth = torch.nn.functional.avg_pool3d(torch.randn(2, 1, 24, 24, 24, generator=random), 5, 1, 2) * 8
+    even, odd = (truth + torch.randn(truth.shape, generator=random) for _ in range(2))
+    everything = torch.ones(24, 24, 13)
+    best, raw, copied = (float(losses.half_disagreement(x, odd, everything)) for x in (3 * truth + 1, even, odd))
+    assert copied == pytest.approx(0, abs=1e-5) and copied < best < raw < 1
+    unmeasured = everything.clone()
+    unmeasured[:, :, 3:] = 0
+    assert losses.half_disagreement(truth, odd, unmeasured) > best
+
+
 def test_permuted_voxels_are_the_same_values_elsewhere_in_each_sample():
     a = volumes(count=2, edge=8).requires_grad_(True)
     shuffled = permute_voxels(a, torch.Generator().manual_seed(0))

@@ -16,7 +16,7 @@ from cryoden_core.dual.model import PARTS, DualModel
 from cryoden_core.dual.presets import PRESETS
 from cryoden_core.dual.task import DualTask
 from cryoden_core.jobs import DUAL_PRESETS, DualTrainJob, JobError, read_json
-from cryoden_core.mrc import write_volume
+from cryoden_core.mrc import read_volume, write_volume
 from cryoden_core.progress import read_metrics
 from tests.core.noise_volumes import as_measured, specimen, wedge
 
@@ -218,6 +218,30 @@ def test_a_truth_of_the_opposite_contrast_is_refused(files, tmp_path):
     with pytest.raises(JobError, match="opposite contrast"):
         run(job(files, tmp_path / "a", **pair), quiet=True)
     assert not os.path.exists(tmp_path / "a" / "job.json")
+
+
+def test_halves_are_drawn_at_one_place_and_bring_their_term(files, tmp_path, monkeypatch):
+    paths = [str(tmp_path / f"half{number}.mrc") for number in range(4)]
+    for path, source in zip(paths, [path for path in files["noisy"] for _ in range(2)], strict=True):
+        write_volume(path, read_volume(source), 10.0)
+    seen = []
+    monkeypatch.setattr(
+        "cryoden_core.dual.losses.half_disagreement",
+        lambda denoised, other, measured: seen.append(other) or denoised.square().mean(),
+    )
+    draw = CropSource.draw
+    drawn = []
+    monkeypatch.setattr(CropSource, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    run(job(files, tmp_path / "a", steps=2, noisy_even=paths[::2], noisy_odd=paths[1::2]), quiet=True)
+    assert len(seen) == 2
+    for other in seen:
+        assert sum(torch.equal(other, crops) for crops in drawn) == 2
+    assert "half_disagreement" in read_metrics(str(tmp_path / "a" / "metrics.csv"))
+    with pytest.raises(JobError, match="cannot be a half"):
+        write_volume(paths[0], read_volume(files["noisy"][0])[:, :, :32], 10.0)
+        run(job(files, tmp_path / "b", noisy_even=paths[::2], noisy_odd=paths[1::2]), quiet=True)
+    with pytest.raises(JobError, match="2 tomograms, 1 even, 2 odd"):
+        run(job(files, tmp_path / "b", noisy_even=paths[:1], noisy_odd=paths[1::2]), quiet=True)
 
 
 def test_a_smaller_batch_makes_the_batch_of_large_crops_smaller_too(files, tmp_path):

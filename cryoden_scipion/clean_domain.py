@@ -11,7 +11,7 @@ from emtable import Table
 from pwem.objects import Volume
 from pyworkflow.object import String
 from tomo.constants import BOTTOM_LEFT_CORNER, TR_RELION
-from tomo.objects import Coordinate3D, TomoAcquisition, Tomogram
+from tomo.objects import Coordinate3D, TomoAcquisition, Tomogram, TomoMask
 
 from cryoden_core.jobs import CleanDomainJob, JobError
 from cryoden_core.mrc import read_header, read_volume, write_volume
@@ -83,6 +83,16 @@ def grand_model_tomogram(entry: Dict[str, Any], folder: ItemFolder) -> Tomogram:
     tomogram.setAcquisition(TomoAcquisition(angleMin=-90.0, angleMax=90.0))
     tomogram.setOrigin()
     return tomogram
+
+
+def labels_mask(path: str, tomogram: Tomogram) -> TomoMask:
+    """The labels of a tomogram, the number of the class of each voxel, as an object of the project."""
+    mask = TomoMask(tsId=tomogram.getTsId())
+    mask.copyInfo(tomogram)
+    mask.setHalfMaps([])
+    mask.setLocation(path)
+    mask.setVolName(tomogram.getFileName())
+    return mask
 
 
 def model_file(entry: Dict[str, Any], folder: ItemFolder, role: str) -> str:

@@ -19,6 +19,7 @@ OUTPUT_TOMOGRAMS = "Tomograms"
 OUTPUT_FAILED = "FailedTomograms"
 OUTPUT_MODEL = "model"
 OUTPUT_COORDINATES = "Coordinates"
+OUTPUT_LABELS = "Labels"
 
 #: Form parameters that more than one file needs.
 IN_TOMO_SET = "inputSetOfTomograms"

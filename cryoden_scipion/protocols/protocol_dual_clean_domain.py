@@ -9,7 +9,7 @@ from pyworkflow.object import Pointer
 from pyworkflow.protocol.constants import LEVEL_ADVANCED
 from pyworkflow.protocol.params import GT, EnumParam, Form, IntParam, MultiPointerParam, PathParam, PointerParam
 from pyworkflow.utils import Message
-from tomo.objects import SetOfCoordinates3D, SetOfTomograms
+from tomo.objects import SetOfCoordinates3D, SetOfTomograms, SetOfTomoMasks
 
 from cryoden_core import __version__ as CORE_VERSION
 from cryoden_core.jobs import CleanDomainJob, JobError
@@ -18,12 +18,13 @@ from ..clean_domain import (
     clean_domain_job,
     coordinates,
     grand_model_tomogram,
+    labels_mask,
     model_file,
     placed_particles,
     template_files,
     volume_problems,
 )
-from ..constants import OUTPUT_COORDINATES, OUTPUT_TOMOGRAMS
+from ..constants import OUTPUT_COORDINATES, OUTPUT_LABELS, OUTPUT_TOMOGRAMS
 from ..convert import clean_path
 from ..forms import add_job_param, add_job_params, at_most, job_settings
 from .protocol_one_job import ProtCryodenOneJob
@@ -77,10 +78,10 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
     What goes in: nothing (built-in shapes), density maps, atomic structures, files of these, or grand models made
     elsewhere (SHREC folders, PolNet outputs, MRC files), which are brought into the same layout.
 
-    What you get: a set of tomograms, one for each grand model, without noise and without missing wedge; and the
-    coordinates of all that was placed, with orientations. The number of the class is the coordinate's group, and its
-    name goes along. For each model there are also, in the folder of the run, the labels and the instances as volumes,
-    the table of particles (STAR), and volume.json with all that was drawn.
+    What you get: a set of tomograms, one for each grand model, without noise and without missing wedge; the
+    coordinates of all that was placed, with orientations; and the labels, the number of the class of each voxel. That
+    number is the coordinate's group, and the name of the class goes along. For each model there are also, in the folder
+    of the run, the instances as a volume, the table of particles (STAR), and volume.json with all that was drawn.
 
     Choose contents like those of the tomograms: what the clean domain does not know, DUAL takes for noise, and what
     only the clean domain knows, it may put into tomograms that do not have it.
@@ -88,7 +89,11 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
 
     _label = "make clean domain"
     _devStatus = BETA
-    _possibleOutputs = {OUTPUT_TOMOGRAMS: SetOfTomograms, OUTPUT_COORDINATES: SetOfCoordinates3D}
+    _possibleOutputs = {
+        OUTPUT_TOMOGRAMS: SetOfTomograms,
+        OUTPUT_COORDINATES: SetOfCoordinates3D,
+        OUTPUT_LABELS: SetOfTomoMasks,
+    }
 
     FOLDER = "grand_models"
 
@@ -183,8 +188,17 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
                 placed.append(coordinate)
         if placed.getSize():
             self._defineOutputs(**{OUTPUT_COORDINATES: placed})
+        self._registerLabels(result, tomograms)
         for pointer in self._inputPointers():
             self._defineSourceRelation(pointer, tomograms)
+
+    def _registerLabels(self, result: Dict[str, Any], tomograms: SetOfTomograms) -> None:
+        files = {entry["name"]: model_file(entry, self.folder(), "labels") for entry in result["volumes"]}
+        labels = SetOfTomoMasks.create(self._getPath(), template="tomomasks%s.sqlite", suffix="Labels")
+        labels.copyInfo(tomograms)
+        for tomogram in tomograms.iterItems():
+            labels.append(labels_mask(files[tomogram.getTsId()], tomogram))
+        self._defineOutputs(**{OUTPUT_LABELS: labels})
 
     # --------------------------- INFO functions ------------------------------
     def _validate(self) -> List[str]:

@@ -1,5 +1,6 @@
 """Simulation of tomograms with a trained DUAL model (Zeng et al., bioRxiv 2024.03.02.583135)."""
 
+import glob
 import os
 from typing import Any, Dict, List, Set, Tuple
 
@@ -7,11 +8,12 @@ from pyworkflow import BETA
 from pyworkflow.object import Pointer
 from pyworkflow.protocol.constants import LEVEL_ADVANCED
 from pyworkflow.protocol.params import Form, PointerParam
-from tomo.objects import SetOfCoordinates3D, SetOfTomograms, TomoAcquisition, Tomogram
+from tomo.objects import SetOfCoordinates3D, SetOfTomograms, SetOfTomoMasks, TomoAcquisition, Tomogram
 
 from cryoden_core.jobs import DualSimulateJob, JobError
 
-from ..constants import OUTPUT_COORDINATES, OUTPUT_FAILED, OUTPUT_TOMOGRAMS
+from ..clean_domain import labels_mask
+from ..constants import OUTPUT_COORDINATES, OUTPUT_FAILED, OUTPUT_LABELS, OUTPUT_TOMOGRAMS
 from ..convert import output_tomogram
 from ..dual import files_of, seed_of
 from ..forms import add_job_param, add_job_params
@@ -24,8 +26,8 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
     Simulates tomograms of grand models with a trained DUAL model: noisy like those that it was trained on, with known
     truth, to train pickers and segmentations with, or to test them.
 
-    What goes in: noise-free volumes, from *make clean domain* or another program, and a model. With the coordinates of
-    what is in them, these are put out for the simulated tomograms too.
+    What goes in: noise-free volumes, from *make clean domain* or another program, and a model. With coordinates
+    or labels of what is in them, these are put out for the simulated tomograms too.
 
     What you get: for each volume as many tomograms as you ask for, each with other noise. With several, the tsId is
     that of the volume with _1, _2 and so on. Halves have independent noise, as far as the simulator is linear.
@@ -36,6 +38,7 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
     _possibleOutputs = {
         OUTPUT_TOMOGRAMS: SetOfTomograms,
         OUTPUT_COORDINATES: SetOfCoordinates3D,
+        OUTPUT_LABELS: SetOfTomoMasks,
         OUTPUT_FAILED: SetOfTomograms,
     }
 
@@ -57,6 +60,15 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
             allowsNull=True,
             label="Coordinates (optional)",
             help="Of what is in the grand models, matched by tsId; they are put out for each simulated tomogram.",
+        )
+        form.addParam(
+            "inputLabels",
+            PointerParam,
+            pointerClass="SetOfTomoMasks",
+            allowsNull=True,
+            label="Labels (optional)",
+            help="The class of each voxel of the grand models, matched by tsId; a copy goes with each simulated "
+            "tomogram.",
         )
         form.addSection(label="Simulation")
         add_job_params(
@@ -85,7 +97,16 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
         return {
             "seed": seed_of(self.seed.get(), tsId),
             "noise_from": files_of([source])[0] if source is not None else "",
+            "labels": self._labelsOf(tsId),
         }
+
+    def _labelsOf(self, tsId: str) -> str:
+        """The file with the labels of a grand model, or an empty text."""
+        known = self.inputLabels.get()
+        with self._lock:
+            if known is None or tsId not in known.getTSIds():
+                return ""
+            return files_of([known.getItem(Tomogram.TS_ID_FIELD, tsId)])[0]
 
     def _written(self, job: DualSimulateJob) -> List[str]:
         return job.outputs()
@@ -105,18 +126,16 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
         return tomograms
 
     def closeOutputSetsStep(self) -> None:
-        """Put out the coordinates too, then close."""
+        """Put out coordinates and labels too, then close."""
         self._registerCoordinates()
+        self._registerLabels()
         super().closeOutputSetsStep()
 
     def _registerCoordinates(self) -> None:
         known, output = self.inputCoordinates.get(), getattr(self, OUTPUT_TOMOGRAMS, None)
         if known is None or output is None:
             return
-        earlier = getattr(self, OUTPUT_COORDINATES, None)
-        if earlier is not None:  # of a run that was continued, and has more tomograms now
-            earlier.close()
-            self.deleteOutput(earlier)
+        self._removeEarlier(OUTPUT_COORDINATES)
         source = {name: ts_id for ts_id in self._items for name in self._drawnIds(ts_id)}
         placed = self._createSetOfCoordinates3D(Pointer(self, extended=OUTPUT_TOMOGRAMS))
         placed.setSamplingRate(known.getSamplingRate())
@@ -129,6 +148,29 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
                 placed.append(coordinate)
         self._defineOutputs(**{OUTPUT_COORDINATES: placed})
         self._defineSourceRelation(self.inputCoordinates, placed)
+
+    def _registerLabels(self) -> None:
+        known, output = self.inputLabels.get(), getattr(self, OUTPUT_TOMOGRAMS, None)
+        if known is None or output is None:
+            return
+        self._removeEarlier(OUTPUT_LABELS)
+        labels = SetOfTomoMasks.create(self._getPath(), template="tomomasks%s.sqlite", suffix="Labels")
+        labels.copyInfo(output)
+        for tomogram in output.iterItems():
+            # The core writes them beside the tomogram, with the ending of the original.
+            found = glob.glob(glob.escape(os.path.splitext(tomogram.getFileName())[0]) + "_labels.*")
+            if found:
+                labels.append(labels_mask(found[0], tomogram))
+        if labels.getSize():
+            self._defineOutputs(**{OUTPUT_LABELS: labels})
+            self._defineSourceRelation(self.inputLabels, labels)
+
+    def _removeEarlier(self, name: str) -> None:
+        """Remove the output of a run that was continued: there are more tomograms now."""
+        earlier = getattr(self, name, None)
+        if earlier is not None:
+            earlier.close()
+            self.deleteOutput(earlier)
 
     # --------------------------- INFO functions ------------------------------
     def _warnings(self) -> List[str]:

@@ -92,6 +92,7 @@ class TestDual(CryodenTest):
         simulated = self.launch(
             ProtCryodenDualSimulate, useGpu=False, inputSetOfTomograms=self.domain.Tomograms, draws=2, halves=True,
             inputModel=self.trained.model, inputCoordinates=self.domain.Coordinates,
+            inputLabels=self.domain.Labels,
         )  # fmt: skip
         output, placed = simulated.Tomograms, simulated.Coordinates
         self.checkTomograms(
@@ -106,6 +107,11 @@ class TestDual(CryodenTest):
         for tomogram in output:
             found = [item.clone() for item in placed.iterCoordinates(volume=tomogram)]
             self.assertEqual([(c._x.get(), c._y.get(), c._z.get(), c.getGroupId()) for c in found], known)
+        labels = mrcfile.read(self.domain.Labels.getFirstItem().getFileName())
+        self.assertGreater(labels.max(), 0)
+        self.assertEqual(sorted(simulated.Labels.getTSIds()), sorted(output.getTSIds()))
+        for mask in simulated.Labels:
+            np.testing.assert_array_equal(mrcfile.read(mask.getFileName()), labels)
         viewer = CryodenDualViewer(project=self.proj)
         viewer.setProtocol(simulated)
         self.assertEqual(viewer.tsIds(), ["volume_001"])

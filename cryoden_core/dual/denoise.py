@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from .. import mrc, report
 from ..device import resolve_device
 from ..fourier import missing_wedge_mask, radial_average
-from ..jobs import DualApplication, DualDenoiseJob, JobError, RunFolder, write_json
+from ..jobs import DualDenoiseJob, JobError, RunFolder, write_json
 from ..metrics import fsc
 from ..nmsg.inputs import Tomogram, add_halves, open_tomogram
 from ..nmsg.noise_model import HalfDifference, robust_statistics
@@ -22,15 +21,14 @@ from ..nmsg.spectrum import share_from_background, share_from_halves
 from ..progress import Progress
 from ..runs import begin
 from ..tiling import Readable, shape_of
+from .application import Setting, check_contrast, open_for
 from .crops import wedge_preserving_symmetries
-from .domains import DomainVolume, check_tomogram, mask_padding, open_volume_for
+from .domains import DomainVolume, check_tomogram, mask_padding
 from .missing_wedge import TiltRange, merge
 from .model import DualModel
 from .translate import (
-    LOWEST_CORRELATION,
     Curve,
     Difference,
-    apply_network,
     filter_volume,
     grey_scale,
     holding_filter,
@@ -59,14 +57,10 @@ class _Item:
 
 
 @dataclass
-class _Setting:
+class _Setting(Setting):
     """What all volumes of a run share."""
 
     job: DualDenoiseJob
-    model: DualModel
-    folder: RunFolder
-    device: torch.device
-    progress: Progress
 
 
 def denoise(job: DualDenoiseJob, progress: Progress) -> dict[str, Any]:
@@ -92,7 +86,7 @@ def denoise(job: DualDenoiseJob, progress: Progress) -> dict[str, Any]:
         add_halves(tomogram, job.even, job.odd, progress.warn)
     items = _items(job, tomogram)
     volumes = [open_for(model, job, item.path, "noisy", progress) for item in items]
-    check_tomogram(volumes[0], tilt_range(model), progress.warn)
+    check_tomogram(volumes[0], model.tilt_range, progress.warn)
     for volume in volumes:
         mask_padding(volume, progress.warn, "it is left out of mean and spread")
     for path in (*(item.output for item in items), job.uncertainty):
@@ -117,26 +111,6 @@ def denoise(job: DualDenoiseJob, progress: Progress) -> dict[str, Any]:
     return result
 
 
-def tilt_range(model: DualModel) -> tuple[float, float]:
-    """The tilt range of the tomograms that a model was trained on, degrees."""
-    low, high = model.about["tilt_range"]
-    return float(low), float(high)
-
-
-def open_for(model: DualModel, job: DualApplication, path: str, domain: str, progress: Progress) -> DomainVolume:
-    """Open a volume as the model wants it, with a warning when it must be resampled by more than 5 %."""
-    robust = bool(model.about.get("preset", {}).get("robust_scale", True))
-    volume = open_volume_for(
-        model, path, domain=domain, contrast=job.contrast, voxel_size=job.voxel_size, robust=robust, warn=progress.warn
-    )
-    if abs(volume.voxel_size - model.voxel_size) > 0.05 * model.voxel_size:
-        progress.warn(
-            f"{path} has voxels of {volume.voxel_size:.2f} A and the model was trained at {model.voxel_size:.2f} A: "
-            "it is resampled for it, and what it shows beyond the model's resolution is not restored."
-        )
-    return volume
-
-
 def _items(job: DualDenoiseJob, tomogram: Tomogram) -> list[_Item]:
     items = [_Item("output", job.input, job.output, tomogram.data, tomogram.difference)]
     if tomogram.halves is not None:
@@ -153,7 +127,7 @@ def _items(job: DualDenoiseJob, tomogram: Tomogram) -> list[_Item]:
 
 def _mirrors(job: DualDenoiseJob, model: DualModel) -> list[tuple[int, ...]]:
     """Axes of the mirrored copies: those that leave the missing wedge where it is."""
-    return [axes for _, axes in wedge_preserving_symmetries(*tilt_range(model))][: job.flips]
+    return [axes for _, axes in wedge_preserving_symmetries(*model.tilt_range)][: job.flips]
 
 
 def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[str, float]:
@@ -167,7 +141,7 @@ def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[s
     network = unclipped(network_function(setting.model.denoiser, setting.device))
     what = "" if item.role == "output" else item.role[len("output") :].replace("_", " the ") + " half"
     with scratch_volume(setting.folder.path, volume.shape) as denoised:
-        _run(setting, mirrored_mean(network, mirrors), volume, denoised, "denoising" + what)
+        setting.apply(mirrored_mean(network, mirrors), volume, denoised, "denoising" + what)
         result = volume.resample_back(denoised) if volume.shape != shape else denoised
         gain, offset, correlation = grey_scale(item.data, result)
         check_contrast(correlation * volume.scale.sign, item.path, progress)
@@ -181,32 +155,11 @@ def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[s
     return {"correlation_of_means": correlation, **figures}
 
 
-def _run(setting: _Setting, function: Any, volume: DomainVolume, output: np.ndarray, stage: str) -> None:
-    apply_network(
-        function, volume, output, features=setting.model.architecture.features, multiple=setting.model.multiple,
-        device=setting.device, progress=setting.progress, stage=stage, tile=setting.job.tile,
-    )  # fmt: skip
-
-
-def check_contrast(correlation: float, path: str, progress: Progress) -> None:
-    """Warn when a denoised volume shows something else than its tomogram.
-
-    ``correlation`` is that of bright density in the two (:func:`grey_scale`).
-    """
-    if correlation < -LOWEST_CORRELATION:
-        progress.warn(f"the denoised volume has the opposite contrast of {path}: the contrast was given wrongly.")
-    elif correlation < LOWEST_CORRELATION:
-        progress.warn(
-            f"the denoised volume has next to nothing in common with {path}: the model does not suit this tomogram, or "
-            "the contrast was given wrongly."
-        )
-
-
 def _change(
     setting: _Setting, item: _Item, change: Difference, target: np.ndarray, what: str
 ) -> dict[str, float]:  # fmt: skip
     """Fill ``target`` with what full strength adds to the data."""
-    progress, tilts = setting.progress, tilt_range(setting.model)
+    progress, tilts = setting.progress, setting.model.tilt_range
     if not setting.job.hold_data:
         for slab in mrc.slabs(target):
             target[slab] = change[slab, :, :]
@@ -230,7 +183,7 @@ def _noise_share(setting: _Setting, item: _Item) -> Curve:
                 f"no part of {item.path} is emptier than the rest, so its noise may be measured too high and its data "
                 "held too loosely; halves (even, odd) would measure it directly."
             )
-    measured = missing_wedge_mask(share.block, *tilt_range(setting.model))
+    measured = missing_wedge_mask(share.block, *setting.model.tilt_range)
     frequency, values = radial_average(share.rho.clamp(0, 1).numpy(), share.block, inside=measured)
     known = np.isfinite(values)
     return frequency[known], values[known]
@@ -243,7 +196,7 @@ def _write_uncertainty(
     job = setting.job
     network = unclipped(network_function(setting.model.denoiser, setting.device))
     with scratch_volume(setting.folder.path, volume.shape) as spread:
-        _run(setting, mirrored_spread(network, mirrors), volume, spread, "measuring the uncertainty")
+        setting.apply(mirrored_spread(network, mirrors), volume, spread, "measuring the uncertainty")
         result: Readable = volume.resample_back(spread) if volume.shape != volume.file_shape else spread
         with mrc.create_volume(job.uncertainty, volume.file_shape, volume.voxel_size, volume.origin) as target:
             for slab in mrc.slabs(target):

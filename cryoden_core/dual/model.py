@@ -87,6 +87,12 @@ class DualModel:
         return max(2, 2**self.architecture.depth)
 
     @property
+    def tilt_range(self) -> tuple[float, float]:
+        """Of the tomograms trained on, degrees."""
+        low, high = self.about["tilt_range"]
+        return float(low), float(high)
+
+    @property
     def receptive_radius(self) -> int:
         """Voxels around a voxel that can change its denoised or simulated value, in theory."""
         return int(self.denoiser.receptive_radius)  # type: ignore[arg-type]

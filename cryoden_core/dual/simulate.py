@@ -26,22 +26,18 @@ from ..nmsg.noise_model import robust_statistics
 from ..phantom.particles import read_star, write_star
 from ..progress import Progress
 from ..runs import begin
-from ..tiling import Readable, Shape, TileFunction, read_tile
-from .denoise import check_contrast, open_for
+from ..tiling import Readable, Shape, read_tile
+from .application import Setting, check_contrast, open_for
 from .domains import DomainVolume, Scale, open_volume_for, soft_clip, soft_unclip
 from .model import DualModel
-from .translate import apply_network, grey_scale, network_function, scratch_volume, unclipped
+from .translate import grey_scale, network_function, scratch_volume, unclipped
 
 
 @dataclass
-class _Setting:
+class _Setting(Setting):
     """What all volumes of a run share; ``scale`` is the grey scale of what is written."""
 
     job: DualSimulation
-    model: DualModel
-    folder: RunFolder
-    device: torch.device
-    progress: Progress
     scale: Scale
 
 
@@ -122,7 +118,7 @@ def convert(job: DualConvertJob, progress: Progress) -> dict[str, Any]:
     else:
         network = unclipped(network_function(setting.model.denoiser, setting.device))
         with scratch_volume(setting.folder.path, volume.shape) as clean:
-            _apply(setting, network, volume, clean, "converting")
+            setting.apply(network, volume, clean, "converting")
             check_contrast(grey_scale(volume, clean)[2], job.input, progress)
             _write(setting, volume, clean, job.output)
     return _finish(setting, {"output": job.output, "to": job.to}, start)
@@ -187,7 +183,7 @@ def _extract_noise(setting: _Setting, source: DomainVolume, output: np.ndarray) 
     model = setting.model
     network = network_function(lambda batch: model.noise_decoder(model.encoder(batch)), setting.device)
     if model.architecture.code == "map":
-        _apply(setting, network, source, output, "finding the noise of the tomogram")
+        setting.apply(network, source, output, "finding the noise of the tomogram")
         return
     # A code of one vector belongs to a crop of the training's size.
     edge = model.architecture.patch
@@ -215,7 +211,7 @@ def _simulate_one(
     network = network_function(setting.model.simulator, setting.device, clip=False)
     amplitude = setting.job.noise
     with scratch_volume(setting.folder.path, clean.shape) as whole:
-        _apply(setting, network, Noised(clean, noises[0], amplitude), whole, "simulating" + name)
+        setting.apply(network, Noised(clean, noises[0], amplitude), whole, "simulating" + name)
         mean, sd = robust_statistics(whole)
         for slab in mrc.slabs(whole):
             whole[slab] = soft_unclip((whole[slab] - mean) / sd)
@@ -226,19 +222,11 @@ def _simulate_one(
             for sign in (1, -1):
                 with scratch_volume(setting.folder.path, clean.shape) as half:
                     noised = Noised(clean, Sum(noises[0], noises[1], sign), amplitude)
-                    _apply(setting, network, noised, half, f"simulating the halves{name}")
+                    setting.apply(network, noised, half, f"simulating the halves{name}")
                     for slab in mrc.slabs(half):
                         difference[slab] += sign * half[slab] / (2 * sd)
             for sign, path in zip((1, -1), outputs[1:], strict=True):
                 _write(setting, clean, Sum(whole, difference, sign), path)
-
-
-def _apply(setting: _Setting, function: TileFunction, volume: Readable, output: np.ndarray, stage: str) -> None:
-    model = setting.model
-    apply_network(
-        function, volume, output, features=model.architecture.features, multiple=model.multiple,
-        device=setting.device, progress=setting.progress, stage=stage, tile=setting.job.tile,
-    )  # fmt: skip
 
 
 def _write(setting: _Setting, volume: DomainVolume, values: Readable, path: str) -> None:

@@ -228,7 +228,7 @@ class MlpJob(ReconstructionJob):
         1, "networks with different seeds; their mean is the tomogram, their spread a map of its uncertainty",
         minimum=1, maximum=64,
     )  # fmt: skip
-    preview_every: int = parameter(10, "passes between two preview volumes and pictures; 0 for none",
+    preview_every: int = parameter(10, "passes between two preview volumes and pictures at least; 0 for none",
                                    minimum=0, maximum=10**5, expert=True)  # fmt: skip
     max_memory: float = parameter(
         0.0, "memory that the fit may take; 0 takes what is free", unit="GiB", minimum=0.0, maximum=10000.0

@@ -27,8 +27,8 @@ Shape = tuple[int, int, int]
 
 #: How sharply a non-negative density bends at zero: softplus(s v) / s.
 SHARPNESS = 10.0
-#: Random start of the lattices' features.
-FEATURE_SD = 1e-2
+#: The lattices' features start at random between this and its negative.
+FEATURE_BOUND = 0.02
 
 
 def grid_axes(
@@ -130,7 +130,7 @@ class LatticeField(Field):
         self.shape, self.strides = shape, tuple(strides)
         sizes = [[math.ceil((size - 1) / stride) + 1 for size in shape] for stride in strides]
         self.lattices = nn.ParameterList(
-            nn.Parameter(FEATURE_SD * torch.randn(features, *size, dtype=torch.float32)) for size in sizes
+            nn.Parameter(torch.empty(features, *size).uniform_(-FEATURE_BOUND, FEATURE_BOUND)) for size in sizes
         )
         self.hidden = nn.Linear(features * len(self.strides), width)
         self.last = nn.Linear(width, 1)

@@ -45,6 +45,8 @@ LONGEST_CPU_HOURS = 4.0
 BEAD_ANGSTROM = 100.0
 #: The preview has at most this many voxels along its longest edge.
 PREVIEW_EDGE = 256
+#: Seconds from one preview to the next at least: making one takes one or two.
+PREVIEW_SECONDS = 20.0
 
 
 def reconstruct(job: MlpJob, progress: Progress) -> dict[str, Any]:
@@ -296,14 +298,16 @@ class _Run:
 
 
 class _Preview:
-    """A small volume and a picture in the run folder every so many passes."""
+    """A small volume and a picture in the run folder every so many passes, but not too often."""
 
     def __init__(self, fit: SingleFit, folder: RunFolder, density: float, every: int) -> None:
         self.fit, self.folder, self.density, self.every = fit, folder, density, every
+        self.made = time.monotonic()
 
     def __call__(self, passes: int, trainer: Trainer) -> dict[str, float]:
-        if passes % self.every:
+        if passes % self.every or time.monotonic() - self.made < PREVIEW_SECONDS:
             return {}
+        self.made = time.monotonic()
         data = self.fit.data[1]
         z, y, x = data.series.volume_shape
         step = max(1, -(-max(z, y, x) // PREVIEW_EDGE))

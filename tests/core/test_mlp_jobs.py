@@ -1,5 +1,7 @@
 """The reconstruction by a coordinate network as a job: from files to files, and what is refused."""
 
+import dataclasses
+import json
 import os
 import signal
 
@@ -16,10 +18,14 @@ from cryoden_core.mlp.fit import FitTask
 from cryoden_core.mlp.losses import WedgePenalty
 from cryoden_core.mlp.presets import PRESETS
 from cryoden_core.mlp.single import binnings
-from cryoden_core.training import Interrupted
+from cryoden_core.tomography.binning import fourier_crop
+from cryoden_core.training import Interrupted, TrainingSettings
 from tests.core.mlp_phantom import ANGLES, SHAPE, phantom
+from tests.core.test_golden_positions import displacement_xyz
+from tests.core.test_reconstruct import golden_job
 
-QUICK = {"passes": 3, "held_out": False, "device": "cpu", "threads": 1, "thickness": SHAPE[0], "preview_every": 0}
+QUICK = {"passes": 3, "held_out": False, "device": "cpu", "threads": 1, "thickness": SHAPE[0], "preview_every": 0,
+         "sparsity": 1.0}  # fmt: skip
 
 
 def write_stack(path, views):
@@ -53,7 +59,8 @@ def run(files, **given):
     return api.run(MlpJob.from_parameters(parameters), quiet=True)
 
 
-def test_a_tomogram_with_its_size_place_and_figures_comes_out(files, tmp_path):
+def test_a_tomogram_with_its_size_place_and_figures_comes_out(files, monkeypatch):
+    monkeypatch.setattr(mlp, "PREVIEW_SECONDS", 0.0)
     result = run(files, passes=10, preview_every=10)
     with mrcfile.open(files["output"]) as tomogram:
         assert tomogram.data.shape == SHAPE
@@ -121,7 +128,7 @@ def test_held_out_views_stop_a_fit_to_noise_early_and_prefer_strong_penalties(fi
     result = run(files, passes=15, held_out=True, input=write_stack(tmp_path / "n.mrc", noisy))
     assert result["passes"] < clean["passes"]
     assert result["total_variation"] > clean["total_variation"]
-    assert clean["held_out_error"] < 0.2 < result["held_out_error"]
+    assert clean["held_out_error"] < 0.3 < result["held_out_error"]
 
 
 def test_what_the_cpu_would_need_days_for_is_refused_with_the_binning_that_fits():
@@ -133,10 +140,90 @@ def test_what_the_cpu_would_need_days_for_is_refused_with_the_binning_that_fits(
     mlp.check_cpu_time((32, 128, 128), PRESETS["best"], job)
 
 
-def test_memory_that_does_not_hold_the_network_is_refused_before_an_output_exists(files):
-    with pytest.raises(JobError, match=r"needs .* GiB of memory and may take .*max_memory.* bin the images"):
-        run(files, max_memory=0.001)
+@pytest.mark.parametrize(
+    ("hours", "memory", "said"),
+    [(0.0, 0.0, r"32 x 24 x 16 voxels would take .* hours on this CPU; bin \d+ times more"),
+     (4.0, 0.0001, r"needs .* GiB of memory and may take .*max_memory.* bin the images")],
+)  # fmt: skip
+def test_a_volume_too_large_is_refused_before_anything_is_written(files, monkeypatch, hours, memory, said):
+    monkeypatch.setattr(mlp, "LONGEST_CPU_HOURS", hours or 1e-9)
+    with pytest.raises(JobError, match=said):
+        # A stack without one of its images would have been written.
+        run(files, exclude="31", max_memory=memory)
     assert not os.path.exists(files["output"])
+    assert set(os.listdir(RunFolder.beside(files["output"]).path)) <= {"progress.json", "run.lock"}
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_loss_that_stays_not_finite_is_one_sentence_and_leaves_no_large_files(files, monkeypatch, held_out):
+    monkeypatch.setattr(FitTask, "_loss", lambda self, density, *about: density.sum() * float("nan"))
+    with pytest.raises(JobError, match=r"the loss is not a finite number at step \d+; check the input .*\.$"):
+        run(files, held_out=held_out)
+    assert not os.path.exists(files["output"])
+    assert not [name for name in os.listdir(RunFolder.beside(files["output"]).path) if name.endswith(".npy")]
+
+
+def test_a_loss_that_is_not_finite_for_a_while_is_overcome_from_the_last_checkpoint(files, monkeypatch):
+    # Every step is kept, so that there is something to go back to.
+    monkeypatch.setattr(single, "TrainingSettings", lambda steps, **given: TrainingSettings(
+        steps, **{**given, "checkpoint_seconds": 0.0}))  # fmt: skip
+    loss, calls = FitTask._loss, []
+
+    def spoiled(self, *about):
+        calls.append(about)
+        return loss(self, *about) * (float("nan") if 12 <= len(calls) < 22 else 1.0)
+
+    monkeypatch.setattr(FitTask, "_loss", spoiled)
+    result = run(files, passes=10)
+    assert any("from the last checkpoint with half the rate" in warning for warning in result["warnings"])
+    assert metrics.correlation(mrcfile.read(files["output"]), phantom()[0]) > 0.4
+
+
+def test_bad_input_is_refused_in_a_sentence_that_names_it(files, tmp_path):
+    _, given = phantom()
+    for parameters, said in (
+        ({"thickness": 7}, "thickness"),
+        ({"thickness": 65}, "thickness 65 is more than twice the 32 pixels"),
+        ({"exclude": "1-22"}, "has 9 views left"),
+        ({"angle_offset": 26.0}, "image 31 of .* is tilted by 86 degrees"),
+        ({"tilt_axis_angle": 85.0}, "align the series first"),
+        ({"input": write_stack(tmp_path / "fewer.mrc", given.projections[:30])}, "31 tilt angles .* 30 images"),
+    ):
+        with pytest.raises(JobError, match=said):
+            run(files, **parameters)
+    assert not os.path.exists(files["output"])
+
+
+def test_a_stack_without_a_pixel_size_gives_a_tomogram_without_one(files):
+    with mrcfile.open(files["input"], mode="r+") as stack:
+        stack.voxel_size = 0.0
+    result = run(files, passes=1)
+    assert result["voxel_size"] == 0 and any("no pixel size" in warning for warning in result["warnings"])
+    with mrcfile.open(files["output"]) as tomogram:
+        assert tomogram.data.shape == SHAPE and tomogram.voxel_size.x == 0
+
+
+@pytest.mark.parametrize("case", ["B", "D"])
+def test_golden_spheres_lie_where_they_are_and_z_is_not_mirrored(test_data, tmp_path, case):
+    golden = test_data / "imod_golden"
+    given = golden_job(test_data, case, tmp_path / "out.mrc", MlpJob, binning=2,
+                       **{name: value for name, value in QUICK.items() if name != "thickness"})  # fmt: skip
+    result = api.run(dataclasses.replace(given, passes=40), quiet=True)
+    tomogram, phantom = mrcfile.read(given.output), halved(mrcfile.read(golden / "phantom.mrc"))
+    truth = json.loads((golden / "features.json").read_text())["truth"]
+    for name, about in truth.items():
+        if "sphere" in name:
+            box = tuple(slice(round(c / 2) - 6, round(c / 2) + 7) for c in reversed(about["centre"]))
+            assert np.abs(displacement_xyz(tomogram[box], phantom[box])).max() < 0.1, name
+    assert metrics.correlation(tomogram, phantom) > 0.8
+    assert metrics.correlation(tomogram[::-1], phantom) < 0.2
+    assert result["warnings"] == [] and len(result["images"]) == (39 if case == "B" else 41)
+
+
+def halved(volume):
+    """Every edge half as long."""
+    sections = np.stack([fourier_crop(section, (volume.shape[1] // 2, volume.shape[2] // 2)) for section in volume])
+    return np.moveaxis(fourier_crop(np.moveaxis(sections, 0, -1), (len(volume) // 2,)), -1, 0)
 
 
 def test_a_bounded_memory_changes_nothing_but_rounding(files, tmp_path):
@@ -154,10 +241,10 @@ def test_every_field_reconstructs(files, field, least):
     assert metrics.correlation(mrcfile.read(files["output"]), phantom()[0]) > least
 
 
-@pytest.mark.parametrize("start", ["wbp", "none"])
-def test_every_start_reconstructs(files, start):
+@pytest.mark.parametrize(("start", "least"), [("wbp", 0.7), ("none", 0.5)])
+def test_every_start_reconstructs(files, start, least):
     run(files, start=start, passes=15)
-    assert metrics.correlation(mrcfile.read(files["output"]), phantom()[0]) > 0.7
+    assert metrics.correlation(mrcfile.read(files["output"]), phantom()[0]) > least
 
 
 def test_what_the_job_says_overrides_the_preset():

@@ -25,6 +25,8 @@ from .common import finish, line, read_alike, storable, voxel_size_of
 from .repetition import repeat
 
 _WINDOW = 7
+#: A smaller share of the power is the rounding of single precision.
+_ROUNDING = 1e-9
 _TRUTH_ROWS = (
     ("correlation_missing", "correlation with the truth, missing region"),
     ("correlation_measured", "correlation with the truth, measured region"),
@@ -105,9 +107,8 @@ def self_test(filled: np.ndarray, reference: np.ndarray, tilts: TiltRange) -> di
         and ``ssim`` of the standardised whole volumes.
     """
     volumes = metrics.standardised(filled), metrics.standardised(reference)
-    missing = 1 - _measured(reference.shape, tilts)
     return {
-        "correlation_removed": metrics.fourier_correlation(filled, reference, missing),
+        "correlation_removed": _correlation_missing(filled, reference, tilts),
         "missing_share": missing_share(filled, tilts),
         "psnr": metrics.psnr_standardised(filled, reference)[0],
         "ssim": metrics.ssim3d(*volumes, data_range=2.0, uniform_window=_WINDOW),
@@ -142,10 +143,17 @@ def _region_figures(volume: np.ndarray, truth: np.ndarray | None, tilts: TiltRan
     if truth is not None:
         measured = _measured(volume.shape, tilts)
         frequency, _, missing = metrics.wedge_fsc(volume, truth, tilts.minimum, tilts.maximum)
-        figures["correlation_missing"] = metrics.fourier_correlation(volume, truth, 1 - measured)
+        figures["correlation_missing"] = _correlation_missing(volume, truth, tilts)
         figures["correlation_measured"] = metrics.fourier_correlation(volume, truth, measured)
         figures["missing_fsc"] = {"frequency": frequency, "fsc": missing}
     return figures
+
+
+def _correlation_missing(volume: np.ndarray, truth: np.ndarray, tilts: TiltRange) -> float:
+    """Correlation in the missing region; 0 where the volume holds nothing there but rounding."""
+    if missing_share(volume, tilts) < _ROUNDING:
+        return 0.0
+    return metrics.fourier_correlation(volume, truth, 1 - _measured(volume.shape, tilts))
 
 
 def _self_test(job: EvaluateWedgeJob, compensated: np.ndarray, tilts: TiltRange, progress: Progress) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def test_before_filling_there_is_no_power_and_no_agreement(files: dict[str, str]
     result = judge(files, "perfect")
     assert result["before"]["missing_share"] < 1e-6 < 0.1 < result["truth_missing_share"]
     assert result["after"]["missing_share"] == pytest.approx(result["truth_missing_share"])
+    assert result["before"]["correlation_missing"] == 0
     assert result["before"]["correlation_measured"] == pytest.approx(1.0, abs=1e-4)
 
 
@@ -70,6 +71,7 @@ def test_the_self_test_cuts_the_other_wedge_and_rewards_only_what_is_found_again
     assert missing_share(cut, TILTS) < 1e-6 < 0.1 < missing_share(reference, TILTS)
     perfect, nothing = self_test(reference, reference, TILTS), self_test(cut, reference, TILTS)
     assert perfect["correlation_removed"] == pytest.approx(1.0) and perfect["ssim"] == pytest.approx(1.0)
+    assert nothing["correlation_removed"] == 0
     assert nothing["psnr"] < 30 < perfect["psnr"]
     invented = self_test(cut + missing_part(volume(9).transpose(2, 1, 0), TILTS), reference, TILTS)
     assert abs(invented["correlation_removed"]) < 0.06

@@ -57,7 +57,9 @@ def simulation(bench: Bench) -> None:
         )
         own, wrong, without = (found["wrong_noise"][name] for name in ("own", "wrong", "without"))
         print(f"the test tomogram made again: own noise {own:.3f}, another's {wrong:.3f}, none {without:.3f}")
-        print(f"cycle gap {found['cycle_gap']:.3f}; {found['signal']}")
+        signal, real, ratio = (found["signal"][name] for name in ("simulated", "real", "ratio"))
+        print(f"correlation with the map: simulation {signal:.3f}, tomogram {real:.3f}, ratio {ratio:.2f}")
+        print(f"cycle gap {found['cycle_gap']:.3f}")
         figures = training_figures(bench.trained[seed])["figures"]
         print("last check of the training: " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
 

@@ -100,7 +100,7 @@ class Bench:
         """The file of a denoised tomogram, made when it is not there, and its ``setting`` and ``seconds``."""
         tomogram = model.file("tomogram")
         if method == "none":
-            return tomogram, {"setting": "", "seconds": None}
+            return tomogram, {"setting": "", "seconds": 0.0}
         of = self.options.nmsg_preset if method == "nmsg" else self.training(seed) if method in TRAINED else ""
         stem = f"{method}_{of}" if of else method
         output = self.path(os.path.basename(model.folder), stem + ".mrc")
@@ -171,7 +171,7 @@ def table(head: tuple[str, ...], rows: list[list[str]]) -> str:
 
 
 def cell(value: Any, form: str) -> str:
-    """A figure in its form; nothing for none."""
+    """A figure in its form."""
     return "none" if value is None else form.format(value)
 
 

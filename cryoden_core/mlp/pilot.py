@@ -127,7 +127,7 @@ def choose(
             watch = _Watch(hidden, every)
             watch.fit = SingleFit(
                 {1: data}, dataclasses.replace(small, preset=dataclasses.replace(small.preset, penalties=(penalties,))),
-                seed, progress, name="pilot with held-out views", on_pass=watch,
+                seed, progress, name=f"pilot with {_label(penalties)}", on_pass=watch,
             )  # fmt: skip
             watch.fit.fit()
             watches[penalties] = watch

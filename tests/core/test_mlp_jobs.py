@@ -1,5 +1,6 @@
 """The reconstruction by a coordinate network as a job: from files to files, and what is refused."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -129,6 +130,12 @@ def test_held_out_views_stop_a_fit_to_noise_early_and_prefer_strong_penalties(fi
     assert result["passes"] < clean["passes"]
     assert result["total_variation"] > clean["total_variation"]
     assert clean["held_out_error"] < 0.3 < result["held_out_error"]
+    with open(RunFolder.beside(files["output"]).metrics, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    logged = {row["stage"]: row["held_out_error"] for row in rows if row["held_out_error"]}
+    last = {f"pilot with {label}": errors[-1] for label, errors in result["held_out_errors"].items()}
+    assert {stage: float(error) for stage, error in logged.items()} == pytest.approx(last)
+    assert all(float(row["mvoxels_per_second"]) > 0 for row in rows if row["loss_projections"])
 
 
 def test_what_the_cpu_would_need_days_for_is_refused_with_the_binning_that_fits():

@@ -256,10 +256,11 @@ def _finish(setting: _Setting, written: dict[str, Any], start: float) -> dict[st
     """Report and result of a run."""
     job, progress = setting.job, setting.progress
     progress.stage("writing the report")
-    before, after = mrc.open_volume(job.input), mrc.open_volume(written["output"])
+    # Each with its own contrast and without a difference: the two have not the same scale, nor always the same sign.
+    volumes = {"input": mrc.open_volume(job.input), "output": mrc.open_volume(written["output"])}
+    voxel_size = mrc.read_header(written["output"]).voxel_size
     title = f"{job.system}: {os.path.basename(job.input)}"
-    report.write_report(setting.folder.report, before, after, mrc.read_header(written["output"]).voxel_size,
-                        title=title)  # fmt: skip
+    report.write_reconstruction(setting.folder.report, volumes, voxel_size, title=title)
     result = {
         **written, "model": job.model, "noise": job.noise, "seed": job.seed,
         "seconds": round(time.monotonic() - start, 1), "trained_on": setting.model.about.get("trained_on", {}),

@@ -54,7 +54,8 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
     mrc.check_writable(job.model)
     _begin(folder, job)
     empty = match_empty_shares(noisy, clean, preset.patch, torch.Generator().manual_seed(job.seed))
-    progress.say(f"{100 * empty:.0f} % of the clean crops hold no structure.")
+    if empty > 0:
+        progress.say(f"{100 * empty:.0f} % of the clean crops hold no structure.")
     task = WatchedTask(noisy, clean, preset, (job.tilt_min, job.tilt_max), device, job.seed)
     task.halves = halves
     task.watch = Watch(task, pair, job.seed)

@@ -222,12 +222,7 @@ class FitTask:
                 density = self.network(z, y, x)
             yield self._loss(density, place, sections, done, values)
             return
-        density = torch.empty((len(z), len(y), len(x)), device=z.device)
-        with torch.no_grad(), trainer.autocast():
-            for row in rows:
-                for column in columns:
-                    density[row, column] = self.network(z[row], y[column], x)
-        density.requires_grad_()
+        density = self._evaluated(z, y, x, trainer).requires_grad_()
         yield self._loss(density, place, sections, done, values)
         gradient = density.grad
         assert gradient is not None
@@ -268,14 +263,17 @@ class FitTask:
             ("variation", weights.total_variation, lambda: total_variation(density, pairs=True)),
         ]
 
-    @torch.no_grad()
     def density(self, trainer: Trainer, data: FitData, sections: Tensor) -> Tensor:
         """The density of some sections, (z, sections, x), at the binning of ``data``."""
         z, y, x = data.axes
         self.network.finest = data.binning
-        y = y[sections.to(y.device)]
-        rows, columns = pieces(len(z), len(y), len(x), self.piece_voxels)
+        return self._evaluated(z, y[sections.to(y.device)], x, trainer)
+
+    @torch.no_grad()
+    def _evaluated(self, z: Tensor, y: Tensor, x: Tensor, trainer: Trainer) -> Tensor:
+        """The density (z, y, x) without its gradient, piece by piece."""
         result = torch.empty((len(z), len(y), len(x)), device=z.device)
+        rows, columns = pieces(len(z), len(y), len(x), self.piece_voxels)
         with trainer.autocast():
             for row in rows:
                 for column in columns:

@@ -6,7 +6,7 @@ import torch
 
 from cryoden_core.jobs import JobError
 from cryoden_core.tomography import projector as projector_module
-from cryoden_core.tomography.geometry import TiltGeometry, width_covering_every_view
+from cryoden_core.tomography.geometry import TiltGeometry, covering_width, width_covering_every_view
 from cryoden_core.tomography.projector import Projector, multiply_sections, project, sections_at_once
 
 ANGLES = np.array([-89.0, -60, -33, 0, 0.5, 45, 60, 90])
@@ -129,6 +129,17 @@ def test_sections_are_independent():
     dense = torch.eye(6)
     data = torch.rand(2, 5, 3)
     torch.testing.assert_close(multiply_sections(dense.to_sparse_csr(), data, (2, 3)), data)
+
+
+@pytest.mark.parametrize("width", [31, 40, 300])
+@pytest.mark.parametrize(("axis_shift", "x_shift", "z_shift"), [(0, 0, 0), (3.2, 0, 0), (0, -5.5, 0), (-2.5, 4, 6)])
+def test_the_slab_around_a_shifted_volume_fills_the_detector_too(width, axis_shift, x_shift, z_shift):
+    angles = np.linspace(-60, 60, 31)
+    geometry = TiltGeometry(angles, (10, 1, width), 32, 0.0, axis_shift, x_shift, z_shift)
+    wide = covering_width(geometry)
+    assert wide >= width and (wide - width) % 2 == 0
+    seen = TiltGeometry(angles, (10, 1, wide), 32, 0.0, axis_shift, x_shift, z_shift).detector_positions()
+    assert seen[:, :, 0].max() <= 0 and seen[:, :, -1].min() >= 31
 
 
 def test_covering_width_fills_the_detector_in_every_view():

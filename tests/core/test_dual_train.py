@@ -17,7 +17,7 @@ from cryoden_core.dual.presets import PRESETS
 from cryoden_core.dual.task import DualTask
 from cryoden_core.jobs import DUAL_PRESETS, DualTrainJob, JobError, read_json
 from cryoden_core.mrc import read_volume, write_volume
-from cryoden_core.progress import read_metrics
+from cryoden_core.progress import Progress, read_metrics
 from tests.core.noise_volumes import as_measured, specimen, wedge
 
 SHAPE = (32, 40, 40)
@@ -136,6 +136,16 @@ def test_the_other_presets_parts_train_too(files, tmp_path, monkeypatch, changes
     run(job(files, tmp_path / "a", steps=2), quiet=True)
     result = read_json(str(tmp_path / "a" / "result.json"))
     assert all(np.isfinite(value) for value in result["figures"].values())
+
+
+@pytest.mark.parametrize(
+    ("preset", "device", "warned"), [("robust", "cpu", 1), ("fast", "cpu", 0), ("robust", "cuda", 0)]
+)
+def test_only_a_cpu_with_the_large_networks_is_warned_of(preset, device, warned):
+    progress = Progress(quiet=True)
+    train.warn_of_a_long_training(preset, PRESETS[preset].steps, torch.device(device), progress)
+    assert len(progress.warnings) == warned
+    assert all("choose the preset 'fast'" in sentence for sentence in progress.warnings)
 
 
 def test_presets_are_those_that_the_job_offers():

@@ -148,6 +148,8 @@ class FitTask:
             for stage in self.stages
         }  # fmt: skip
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        #: In the steps of this run; those before it was resumed do not count.
+        self.voxels_visited = 0
 
     @property
     def steps(self) -> int:
@@ -204,6 +206,7 @@ class FitTask:
                     raise
                 self.piece_voxels = min(self.piece_voxels, voxels) // 2
                 trainer.progress.warn("memory ran out; going on with smaller pieces.")
+        self.voxels_visited += voxels
         values["mvoxels_per_second"] = voxels / 1e6 / max(time.monotonic() - start, 1e-9)
         if place.last and not place.stage.to_start and self.on_pass is not None:
             first = sum(stage.passes for stage in self.stages if stage.to_start)

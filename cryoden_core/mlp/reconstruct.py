@@ -275,7 +275,7 @@ class _Run:
             "section_residual": round(float(per_section.mean()), 5),
             "section_residual_sd": round(float(per_section.std()), 5),
             "neighbour_correlation": round(_neighbour_correlation(fit), 4),
-            "mvoxels_per_second": round(fit.voxels_visited / 1e6 / max(fit.seconds, 1e-9), 3),
+            "mvoxels_per_second": round(fit.task.voxels_visited / 1e6 / max(fit.seconds, 1e-9), 3),
             "fit_seconds": round(fit.seconds, 1), "field": self.preset.field,
         }  # fmt: skip
 

@@ -171,11 +171,6 @@ class SingleFit:
         )  # fmt: skip
         self.seconds = 0.0
 
-    @property
-    def voxels_visited(self) -> float:
-        """Voxels evaluated in all passes of the fit."""
-        return float(sum(s.passes * math.prod(s.data.series.volume_shape) for s in self.task.stages))
-
     def fit(self, resume: bool = False) -> None:
         """Train, and keep the moving average of the network.
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cryoden_core import metrics, mrc
-from cryoden_core.fourier import half_transform, missing_wedge_mask
+from cryoden_core.fourier import missing_wedge_mask
 from cryoden_core.jobs import RunFolder
 
 GIB = 2**30
@@ -119,8 +119,7 @@ def slice_ssim(test: np.ndarray, truth: np.ndarray, data_range: float) -> float:
 def wedge_correlation(volume: np.ndarray, truth: np.ndarray, tilt_limit_degrees: float) -> float:
     """Correlation of two volumes (z, y, x) over the Fourier coefficients of the missing wedge."""
     missing = ~missing_wedge_mask(truth.shape, -tilt_limit_degrees, tilt_limit_degrees)
-    a, b = (half_transform(np.asarray(v, np.float32) - v.mean(dtype=np.float64))[missing] for v in (volume, truth))
-    return float(np.real(np.vdot(a, b)) / (np.linalg.norm(a) * np.linalg.norm(b)))
+    return metrics.fourier_correlation(volume, truth, missing)
 
 
 def table(columns: dict[str, str], rows: dict[str, dict[str, Any]]) -> str:

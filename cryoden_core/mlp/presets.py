@@ -20,8 +20,9 @@ sines 64 x 3 without penalties, 20 passes              24.1  0.373  0.324       
 ====================================================  =====  =====  =====  =======
 
 So the network alone fills much of the wedge of small sparse objects when it is fitted long, and more when sparsity is
-asked for as well.  The lattice comes near the sines at a ninth of the time.  A learning rate of 2e-2 or a moving average of 0.95
-change the lattice's result by 0.2 dB or less; taking off what lies outside costs 0.2 dB where nothing does.
+asked for as well.  The lattice comes near the sines at a ninth of the time.  A learning rate of 2e-2 or a moving
+average of 0.95 change the lattice's result by 0.2 dB or less; taking off what lies outside costs 0.2 dB where nothing
+does.
 
 Packed phantom with an uncorrected transfer function, 48 x 128 x 128 voxels, 41 views (correlation with the density,
 frequency of an FSC of 0.5 in cycles per voxel): at a signal-to-noise ratio of the projections of 0.1, SIRT(20) has 0.30

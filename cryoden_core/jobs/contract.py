@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import typing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, Optional, Sequence, Type
@@ -194,3 +195,26 @@ class ComputeJob(Job):
         device = self.device
         if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdigit()):
             raise JobError("parameter 'device' must be auto, cpu, cuda or cuda:N, not %r." % device)
+
+
+def refuse_clashes(inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Refuse an output that is also an input or is named twice; empty names do not count.
+
+    Raises
+    ------
+    JobError
+        With the name.
+    """
+    written = [os.path.abspath(path) for path in outputs if path]
+    read = {os.path.abspath(path) for path in inputs if path}
+    for path in written:
+        if path in read:
+            raise JobError("the output %s is also an input; choose another name." % path)
+        if written.count(path) > 1:
+            raise JobError("two outputs have the same name, %s; choose different ones." % path)
+
+
+def refuse_one_half(even: str, odd: str) -> None:
+    """Refuse an even half without the odd one, or the odd one alone, with a :class:`JobError`."""
+    if bool(even) != bool(odd):
+        raise JobError("give both halves or none: 'even' is %r, 'odd' is %r." % (even, odd))

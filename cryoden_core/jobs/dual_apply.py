@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import ClassVar, List, Optional, Sequence
+from typing import ClassVar, List, Optional
 
-from .contract import ComputeJob, JobError, parameter, voxel_size_parameter
+from .contract import (
+    ComputeJob,
+    JobError,
+    parameter,
+    refuse_clashes,
+    refuse_one_half,
+    voxel_size_parameter,
+)
 from .files import RunFolder
 
 CONTRASTS = ("", "dark", "bright", "auto")
@@ -24,23 +31,6 @@ def contrast_parameter() -> str:
         "density in the input: dark, bright or auto to guess it; empty takes what the model was trained on",
         choices=CONTRASTS,
     )
-
-
-def refuse_clashes(inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Refuse an output that is also an input or is named twice; empty names do not count.
-
-    Raises
-    ------
-    JobError
-        With the name.
-    """
-    written = [os.path.abspath(path) for path in outputs if path]
-    read = {os.path.abspath(path) for path in inputs if path}
-    for path in written:
-        if path in read:
-            raise JobError("the output %s is also an input; choose another name." % path)
-        if written.count(path) > 1:
-            raise JobError("two outputs have the name %s; choose different ones." % path)
 
 
 @dataclass
@@ -91,8 +81,7 @@ class DualDenoiseJob(DualApplication):
 
     def _validate_together(self) -> None:
         super()._validate_together()
-        if bool(self.even) != bool(self.odd):
-            raise JobError("give both halves or none: 'even' is %r, 'odd' is %r." % (self.even, self.odd))
+        refuse_one_half(self.even, self.odd)
         if (self.output_even or self.output_odd) and not self.even:
             raise JobError("denoised halves can only be written when 'even' and 'odd' are given.")
         refuse_clashes(

@@ -5,11 +5,10 @@ They compute figures and leave no run folder: the figures are printed, and writt
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import ClassVar, List
 
-from .contract import Job, JobError, parameter, voxel_size_parameter
+from .contract import Job, JobError, parameter, refuse_clashes, refuse_one_half, voxel_size_parameter
 
 #: What phantoms hold that has a place and a pose.
 KINDS = ("particle", "filament", "membrane protein")
@@ -30,10 +29,7 @@ class EvaluationJob(Job):
         return [self.output] if self.output else []
 
     def _validate_together(self) -> None:
-        inputs = [os.path.abspath(path) for path in self.inputs() if path]
-        for path in self.outputs():
-            if os.path.abspath(path) in inputs:
-                raise JobError("the output %s is also an input; choose another name." % path)
+        refuse_clashes(self.inputs(), self.outputs())
 
 
 @dataclass
@@ -64,8 +60,7 @@ class EvaluateJob(EvaluationJob):
         return [self.test, self.reference, self.input, self.mask, self.labels, self.even, self.odd]
 
     def _validate_together(self) -> None:
-        if bool(self.even) != bool(self.odd):
-            raise JobError("give both halves or none: 'even' is %r, 'odd' is %r." % (self.even, self.odd))
+        refuse_one_half(self.even, self.odd)
         super()._validate_together()
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import ComputeJob, JobError, parameter, voxel_size_parameter
+from .contract import ComputeJob, JobError, parameter, refuse_clashes, refuse_one_half, voxel_size_parameter
 from .files import RunFolder
 
 #: A smaller crop shows a network nothing of the specimen.
@@ -91,8 +90,7 @@ class NmsgJob(NmsgTraining):
 
     def _validate_together(self) -> None:
         super()._validate_together()
-        if bool(self.even) != bool(self.odd):
-            raise JobError("give both halves or none: 'even' is %r, 'odd' is %r." % (self.even, self.odd))
+        refuse_one_half(self.even, self.odd)
         if (self.output_even or self.output_odd) and not self.even:
             raise JobError("denoised halves can only be written when 'even' and 'odd' are given.")
         if self.keep_wedge and self.tilt_min >= self.tilt_max:
@@ -100,13 +98,7 @@ class NmsgJob(NmsgTraining):
                 "to keep the missing wedge give the tilt range: 'tilt_min' is %g and 'tilt_max' is %g degrees."
                 % (self.tilt_min, self.tilt_max)
             )
-        outputs = [os.path.abspath(p) for p in (self.output, self.output_even, self.output_odd) if p]
-        inputs = [os.path.abspath(p) for p in (self.input, self.even, self.odd, self.mask) if p]
-        for path in outputs:
-            if path in inputs:
-                raise JobError("the output %s is also an input; choose another name." % path)
-        if len(set(outputs)) != len(outputs):
-            raise JobError("two outputs have the same name; choose different ones.")
+        refuse_clashes((self.input, self.even, self.odd, self.mask), (self.output, self.output_even, self.output_odd))
 
 
 @dataclass

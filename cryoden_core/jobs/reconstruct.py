@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional, Set
 
-from .contract import ComputeJob, JobError, parameter
+from .contract import ComputeJob, JobError, parameter, refuse_clashes
 from .files import RunFolder
 
 MLP_PRESETS = ("fast", "default", "best", "paper")
@@ -120,12 +120,7 @@ class ReconstructionJob(ComputeJob):
                            % (self.even, self.odd))  # fmt: skip
         if self.halves != "stacks" and (self.even or self.odd):
             raise JobError("'even' and 'odd' are only used with halves = stacks, not %r." % self.halves)
-        outputs = [os.path.abspath(path) for path in (self.output, *self.half_outputs())]
-        for path in (self.input, self.even, self.odd, self.reference):
-            if path and os.path.abspath(path) in outputs:
-                raise JobError("the output %s is also an input; choose another name." % path)
-        if len(set(outputs)) != len(outputs):
-            raise JobError("two outputs have the same name; choose different ones.")
+        refuse_clashes((self.input, self.even, self.odd, self.reference), (self.output, *self.half_outputs()))
 
 
 def image_numbers(text: str) -> List[int]:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .. import mrc
 from ..jobs import DualApplication, RunFolder
 from ..progress import Progress
 from ..tiling import Readable, TileFunction
-from .domains import DomainVolume, open_volume_for
+from .domains import DomainVolume, Scale, open_volume_for
 from .model import DualModel
 from .translate import LOWEST_CORRELATION, apply_network
+
+#: The grey scale of values that are written as they are.
+UNSCALED = Scale(0.0, 1.0, 1)
 
 
 @dataclass
@@ -33,11 +37,16 @@ class Setting:
         )  # fmt: skip
 
 
-def open_for(model: DualModel, job: DualApplication, path: str, domain: str, progress: Progress) -> DomainVolume:
-    """Open a volume as the model wants it, with a warning when it must be resampled by more than 5 %."""
+def open_for(
+    model: DualModel, path: str, domain: str, progress: Progress, *, contrast: str = "", voxel_size: float = 0.0
+) -> DomainVolume:
+    """Open a volume as the model wants it, with a warning when it must be resampled by more than 5 %.
+
+    Parameters and errors are those of :func:`~cryoden_core.dual.domains.open_volume_for`.
+    """
     robust = bool(model.about.get("preset", {}).get("robust_scale", True))
     volume = open_volume_for(
-        model, path, domain=domain, contrast=job.contrast, voxel_size=job.voxel_size, robust=robust, warn=progress.warn
+        model, path, domain=domain, contrast=contrast, voxel_size=voxel_size, robust=robust, warn=progress.warn
     )
     if abs(volume.voxel_size - model.voxel_size) > 0.05 * model.voxel_size:
         progress.warn(
@@ -45,6 +54,17 @@ def open_for(model: DualModel, job: DualApplication, path: str, domain: str, pro
             "it is resampled for it, and what it shows beyond the model's resolution is not restored."
         )
     return volume
+
+
+def write_on_file_grid(
+    volume: DomainVolume, values: Readable, path: str, mode: str, scale: Scale = UNSCALED
+) -> None:  # fmt: skip
+    """Write values of a volume's model grid (z, y, x) on the grid of its file, brought to a grey scale."""
+    if volume.shape != volume.file_shape:
+        values = volume.resample_back(values)  # type: ignore[arg-type]
+    with mrc.create_volume(path, volume.file_shape, volume.voxel_size, volume.origin, mode) as target:
+        for slab in mrc.slabs(target):
+            target[slab] = scale.undo(values[slab, :, :])
 
 
 def check_contrast(correlation: float, path: str, progress: Progress) -> None:

@@ -85,7 +85,10 @@ def denoise(job: DualDenoiseJob, progress: Progress) -> dict[str, Any]:
     if job.even:
         add_halves(tomogram, job.even, job.odd, progress.warn)
     items = _items(job, tomogram)
-    volumes = [open_for(model, job, item.path, "noisy", progress) for item in items]
+    volumes = [
+        open_for(model, item.path, "noisy", progress, contrast=job.contrast, voxel_size=job.voxel_size)
+        for item in items
+    ]
     check_tomogram(volumes[0], model.tilt_range, progress.warn)
     for volume in volumes:
         mask_padding(volume, progress.warn, "it is left out of mean and spread")

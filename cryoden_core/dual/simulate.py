@@ -8,16 +8,13 @@ with m another draw: their noise is independent where Gs is linear, and their me
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from .. import mrc, report
 from ..device import resolve_device
@@ -26,10 +23,11 @@ from ..nmsg.noise_model import robust_statistics
 from ..phantom.particles import read_star, write_star
 from ..progress import Progress
 from ..runs import begin
-from ..tiling import Readable, Shape, read_tile
-from .application import Setting, check_contrast, open_for
-from .domains import DomainVolume, Scale, open_volume_for, soft_clip, soft_unclip
+from ..tiling import Readable
+from .application import Setting, check_contrast, open_for, write_on_file_grid
+from .domains import DomainVolume, Scale, soft_clip, soft_unclip
 from .model import DualModel
+from .noise import lent_noise, noise_fields
 from .translate import grey_scale, network_function, scratch_volume, unclipped
 
 
@@ -88,19 +86,20 @@ def simulate(job: DualSimulateJob, progress: Progress) -> dict[str, Any]:
         raise JobError(f"the labels {job.labels} have another size than {job.input}; give those of this map.")
     begin(setting.folder, job)
     written: dict[str, list[Any]] = {"outputs": [], "halves": [], "labels": [], "coordinates": []}
-    for number, output in enumerate(job.outputs()):
-        name = f" {number + 1} of {job.draws}" if job.draws > 1 else ""
-        with _noise_fields(setting, clean.shape, source, number, 1 + job.halves) as noises:
-            _simulate_one(setting, clean, noises, [output, *job.halves_of(output)], name)
-        written["outputs"].append(output)
-        if job.halves:
-            written["halves"].append(job.halves_of(output))
-        if job.labels:
-            written["labels"].append(_copy(job.labels, job.labels_of(output)))
-        if job.coordinates:
-            star = job.coordinates_of(output)
-            write_star(particles, star, os.path.splitext(os.path.basename(output))[0])
-            written["coordinates"].append(star)
+    with lent_noise(setting, source) as lent:
+        for number, output in enumerate(job.outputs()):
+            name = f" {number + 1} of {job.draws}" if job.draws > 1 else ""
+            with noise_fields(setting, clean.shape, lent, number, 1 + job.halves) as noises:
+                _simulate_one(setting, clean, noises, [output, *job.halves_of(output)], name)
+            written["outputs"].append(output)
+            if job.halves:
+                written["halves"].append(job.halves_of(output))
+            if job.labels:
+                written["labels"].append(_copy(job.labels, job.labels_of(output)))
+            if job.coordinates:
+                star = job.coordinates_of(output)
+                write_star(particles, star, os.path.splitext(os.path.basename(output))[0])
+                written["coordinates"].append(star)
     return _finish(setting, {"output": written["outputs"][0], **written}, start)
 
 
@@ -113,7 +112,7 @@ def convert(job: DualConvertJob, progress: Progress) -> dict[str, Any]:
     setting, volume, source = _prepare(job, progress, "clean" if job.to == "noisy" else "noisy")
     begin(setting.folder, job)
     if job.to == "noisy":
-        with _noise_fields(setting, volume.shape, source, 0, 1) as noises:
+        with lent_noise(setting, source) as lent, noise_fields(setting, volume.shape, lent, 0, 1) as noises:
             _simulate_one(setting, volume, noises, [job.output], "")
     else:
         network = unclipped(network_function(setting.model.denoiser, setting.device))
@@ -131,10 +130,10 @@ def _prepare(
     device = resolve_device(job, progress.warn)
     progress.stage("checking the input")
     model = DualModel.load(job.model, device)
-    volume = open_for(model, job, job.input, domain, progress)
+    volume = open_for(model, job.input, domain, progress, contrast=job.contrast, voxel_size=job.voxel_size)
     source = None
     if job.noise_from and domain == "clean":
-        source = open_volume_for(model, job.noise_from, domain="noisy", warn=progress.warn)
+        source = open_for(model, job.noise_from, "noisy", progress)
     elif job.noise_from:
         progress.warn("noise_from has no part in a conversion to the clean style.")
     for path in [job.output] if not isinstance(job, DualSimulateJob) else job.outputs():
@@ -151,57 +150,6 @@ def style_of(model: DualModel, domain: str) -> Scale:
     if not known:
         return Scale(0.0, 1.0, sign)
     return Scale(float(np.mean([item["mean"] for item in known])), float(np.mean([item["sd"] for item in known])), sign)
-
-
-@contextlib.contextmanager
-def _noise_fields(
-    setting: _Setting, shape: Shape, source: DomainVolume | None, number: int, count: int
-) -> Iterator[list[np.ndarray]]:
-    """The noise of a draw, ``count`` fields of it, on disk."""
-    # The draws of two seeds have no field in common.
-    seeds = torch.Generator().manual_seed(setting.job.seed * 1_000_003 + number)
-    with contextlib.ExitStack() as stack:
-        fields = []
-        for index in range(count):
-            field = stack.enter_context(scratch_volume(setting.folder.path, shape))
-            if source is None:
-                setting.progress.stage("drawing the noise")
-                field[...] = setting.model.draw_noise(shape, seeds, setting.device).cpu().numpy()
-            else:
-                borrowed = stack.enter_context(scratch_volume(setting.folder.path, source.shape))
-                _extract_noise(setting, source, borrowed)
-                # The first field is the tomogram's own, voxel by voxel; others must not repeat it.
-                moved = number + index > 0
-                shift = [int(torch.randint(n, (), generator=seeds)) if moved else 0 for n in source.shape]
-                _lay_out(borrowed, shift, field)
-            fields.append(field)
-        yield fields
-
-
-def _extract_noise(setting: _Setting, source: DomainVolume, output: np.ndarray) -> None:
-    """Gn(E(t)) of a tomogram: its unstructured noise, voxel by voxel."""
-    model = setting.model
-    network = network_function(lambda batch: model.noise_decoder(model.encoder(batch)), setting.device)
-    if model.architecture.code == "map":
-        setting.apply(network, source, output, "finding the noise of the tomogram")
-        return
-    # A code of one vector belongs to a crop of the training's size.
-    edge = model.architecture.patch
-    for z in range(0, output.shape[0], edge):
-        for y in range(0, output.shape[1], edge):
-            for x in range(0, output.shape[2], edge):
-                block = network(torch.from_numpy(read_tile(source, (z, y, x), (edge, edge, edge)))).cpu().numpy()
-                target = output[z : z + edge, y : y + edge, x : x + edge]
-                target[...] = block[: target.shape[0], : target.shape[1], : target.shape[2]]
-
-
-def _lay_out(noise: np.ndarray, shift: list[int], field: np.ndarray) -> None:
-    """Fill ``field`` with periodic noise that begins at ``shift``."""
-    _, y, x = (
-        (np.arange(size) + first) % have for size, first, have in zip(field.shape, shift, noise.shape, strict=True)
-    )
-    for z in range(field.shape[0]):
-        field[z] = noise[(z + shift[0]) % noise.shape[0]][np.ix_(y, x)]
 
 
 def _simulate_one(
@@ -231,12 +179,7 @@ def _simulate_one(
 
 def _write(setting: _Setting, volume: DomainVolume, values: Readable, path: str) -> None:
     """Write standardised values on the grid of the input's file and the grey scale of the style."""
-    if volume.shape != volume.file_shape:
-        values = volume.resample_back(values)  # type: ignore[arg-type]
-    mode = setting.job.output_mode
-    with mrc.create_volume(path, volume.file_shape, volume.voxel_size, volume.origin, mode) as target:
-        for slab in mrc.slabs(target):
-            target[slab] = setting.scale.undo(values[slab, :, :])
+    write_on_file_grid(volume, values, path, setting.job.output_mode, setting.scale)
 
 
 def _copy(source: str, target: str) -> str:

@@ -35,6 +35,7 @@ from .dual_apply import (
     DualApplication,
     DualConvertJob,
     DualDenoiseJob,
+    DualEncodeNoiseJob,
     DualSimulateJob,
     DualSimulation,
     DualWedgeJob,
@@ -72,6 +73,7 @@ __all__ = [
     "DualApplication",
     "DualConvertJob",
     "DualDenoiseJob",
+    "DualEncodeNoiseJob",
     "DualSimulateJob",
     "DualSimulation",
     "DualTrainJob",
@@ -123,6 +125,7 @@ SYSTEMS: Dict[str, Type[Job]] = {
         DualDenoiseJob,
         DualSimulateJob,
         DualConvertJob,
+        DualEncodeNoiseJob,
         DualWedgeJob,
         TrainingSetJob,
     )

@@ -91,6 +91,22 @@ class DualDenoiseJob(DualApplication):
 
 
 @dataclass
+class DualEncodeNoiseJob(DualApplication):
+    """Find the noise in a tomogram with a trained DUAL model, in the units in which the model's simulator takes it."""
+
+    system: ClassVar[str] = "dual encode-noise"
+    carried_out_by: ClassVar[str] = "dual.noise:encode_noise"
+
+    input: str = parameter("", "tomogram whose noise is wanted (MRC)", required=True, positional=True)
+    model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
+    output: str = parameter("", "noise to write (MRC)", required=True, alias="-o")
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        refuse_clashes((self.input, self.model), (self.output,))
+
+
+@dataclass
 class DualSimulation(DualApplication):
     """What the jobs that make noisy tomograms share."""
 

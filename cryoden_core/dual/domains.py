@@ -10,7 +10,6 @@ guessed is named.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +18,7 @@ import numpy as np
 from scipy import ndimage, signal
 
 from .. import mrc
+from ..contrast import CLEAR_SKEWNESS, contrast_of
 from ..fourier import edge_window, half_transform, missing_wedge_mask, radial_average, radial_power_spectrum
 from ..jobs import DualTrainJob, DualWedgeJob, JobError
 from ..nmsg.noise_model import robust_statistics
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 #: Beyond this many standard deviations values are compressed, and none goes beyond CLIP_END.
 CLIP_START, CLIP_END = 6.0, 8.0
-#: A skewness is taken as a sign of contrast when it is this many times its standard error.
-CLEAR_SKEWNESS = 5.0
 #: A value that this share of a tomogram has is padding.
 PADDING_SHARE = 0.005
 
@@ -192,27 +190,6 @@ def soft_unclip(values: np.ndarray) -> np.ndarray:
     width = CLIP_END - CLIP_START
     share = np.clip((np.abs(values) - CLIP_START) / width, 0, 0.995)
     return np.where(share > 0, np.sign(values) * (CLIP_START + width * np.arctanh(share)), values)
-
-
-def contrast_of(data: np.ndarray) -> tuple[int, float]:
-    """Guess whether density is bright (1) or dark (-1) from the skewness of a blurred central block.
-
-    Returns
-    -------
-    sign, clearness
-        ``clearness`` is the skewness over its standard error for as many independent values as the blur leaves.
-    """
-    sigma = 2.0
-    block = ndimage.gaussian_filter(central_block(data, 192), sigma).astype(np.float64)
-    # Mirrored faces would count twice.
-    block = block[tuple(slice(min(4, size // 4), size - min(4, size // 4)) for size in block.shape)]
-    block -= block.mean()
-    spread = block.std()
-    if spread == 0:
-        return 1, 0.0
-    skewness = float(np.mean((block / spread) ** 3))
-    independent = block.size / (4 * math.pi * sigma**2) ** 1.5
-    return (1 if skewness >= 0 else -1), abs(skewness) / math.sqrt(6 / max(independent, 1.0))
 
 
 def _sign(path: str, data: np.ndarray, contrast: str, known: str, warn: Warn) -> int:

@@ -23,7 +23,7 @@ from ..protocols import (
     ProtCryodenImportModel,
     ProtCryodenNmsgDenoise,
 )
-from ..wizards.wizard_contrast import contrast_of
+from ..wizards.wizard_contrast import guessed_contrast
 from ..wizards.wizard_thickness import voxels_of
 from . import standin_core, synthetic
 from .base import QUICK, StandInTest
@@ -123,9 +123,9 @@ class TestPure(unittest.TestCase):
 
     def test_the_contrast_wizard_tells_dark_from_bright_and_says_when_it_cannot(self):
         volume = synthetic.blobs((48, 64, 64))
-        self.assertEqual(contrast_of(volume)[0], "dark")
-        self.assertEqual(contrast_of(-volume)[0], "bright")
-        self.assertEqual(contrast_of(synthetic.noise((48, 64, 64), 3))[0], "auto")
+        self.assertEqual(guessed_contrast(volume)[0], "dark")
+        self.assertEqual(guessed_contrast(-volume)[0], "bright")
+        self.assertEqual(guessed_contrast(synthetic.noise((48, 64, 64), 3))[0], "auto")
 
 
 class TestDualJobs(StandInTest):

@@ -1,36 +1,30 @@
-"""Whether protein is dark or bright in the input, guessed from its grey values."""
+"""Whether protein is dark or bright in the input, guessed from its grey values as the training itself would."""
 
 from typing import Any, Tuple
 
 import numpy as np
 from pyworkflow.wizard import Wizard
 
+from cryoden_core.contrast import CLEAR_SKEWNESS, contrast_of
+from cryoden_core.jobs import JobError
 from cryoden_core.mrc import open_volume
-from cryoden_core.report import central_block
 
 from ..convert import clean_path
 from ..protocols import ProtCryodenDualTrain
 
 DARK, BRIGHT, UNCLEAR = "dark", "bright", "auto"
 
-#: A skewness counts when it is this many times its standard error.
-_CLEAR = 5.0
-#: Voxels that are averaged along each axis before: noise is symmetric, and specimen is larger than it.
-_BINNING = 4
 
-
-def contrast_of(volume: np.ndarray) -> Tuple[str, float]:
-    """dark, bright or auto (unclear), and the skewness of the coarse grey values of the central block (z, y, x)."""
-    block = central_block(volume).astype(np.float64)
-    edges = [size // _BINNING for size in block.shape]
-    block = block[tuple(slice(0, edge * _BINNING) for edge in edges)]
-    coarse = block.reshape(edges[0], _BINNING, edges[1], _BINNING, edges[2], _BINNING).mean(axis=(1, 3, 5)).ravel()
-    if not coarse.size or coarse.std() == 0:
-        return UNCLEAR, 0.0
-    skewness = float((((coarse - coarse.mean()) / coarse.std()) ** 3).mean())
-    if abs(skewness) < _CLEAR * np.sqrt(6.0 / coarse.size):
-        return UNCLEAR, skewness
-    return (BRIGHT if skewness > 0 else DARK), skewness
+def guessed_contrast(volume: np.ndarray) -> Tuple[str, str]:
+    """dark, bright, or auto where it cannot be told; and the sentence for the person who asked."""
+    sign, clearness = contrast_of(volume)
+    if clearness < CLEAR_SKEWNESS:
+        return UNCLEAR, (
+            "It cannot be told from the grey values: open the volume and choose dark or bright. With 'auto' the "
+            "training would stop here."
+        )
+    found = BRIGHT if sign > 0 else DARK
+    return found, "Protein looks %s. Open the volume if you doubt it: all depends on it." % found
 
 
 class CryodenContrastWizard(Wizard):
@@ -39,7 +33,7 @@ class CryodenContrastWizard(Wizard):
     _targets = [(ProtCryodenDualTrain, ["contrast", "cleanContrast"])]
 
     def show(self, form: Any, *params: Any) -> None:
-        """Guess, fill the field, and say how sure it is."""
+        """Guess, fill the field, and say what was found."""
         from pyworkflow.gui.dialog import showInfo
 
         clean = getattr(form, "wizParamName", "contrast") == "cleanContrast"
@@ -47,9 +41,12 @@ class CryodenContrastWizard(Wizard):
         if volumes is None:
             showInfo("Contrast", "Choose the volumes first.", form.root)
             return
-        first = volumes.getFirstItem()
-        found, skewness = contrast_of(open_volume(clean_path(first.getFileName())))
+        path = clean_path(volumes.getFirstItem().getFileName())
+        try:
+            found, sentence = guessed_contrast(open_volume(path))
+        except (JobError, OSError) as error:
+            showInfo("Contrast", str(error), form.root)
+            return
         name = "cleanContrast" if clean else "contrast"
         form.setVar(name, list(form.protocol.getParam(name).choices).index(found))
-        sentence = "It cannot be told; look yourself." if found == UNCLEAR else "Protein looks %s." % found
-        showInfo("Contrast", "%s (skewness of the coarse grey values: %.2f)" % (sentence, skewness), form.root)
+        showInfo("Contrast", sentence, form.root)

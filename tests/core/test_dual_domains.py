@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from cryoden_core.contrast import contrast_of
 from cryoden_core.dual.domains import (
     check_tomogram,
-    contrast_of,
     mask_padding,
     open_volume_for,
     resample,

@@ -13,7 +13,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = sorted((ROOT / "cryoden_scipion").rglob("*.py"))
 #: The core's modules that the plugin imports, directly or not.
 JOBS = sorted((ROOT / "cryoden_core" / "jobs").glob("*.py"))
-NAMES = ("jobs", "progress", "mrc", "mrc_header", "report", "fourier", "metrics", "visual_information", "nmsg.presets")
+NAMES = (
+    "jobs",
+    "contrast",
+    "progress",
+    "mrc",
+    "mrc_header",
+    "report",
+    "fourier",
+    "metrics",
+    "visual_information",
+    "nmsg.presets",
+)
 SHARED = JOBS + [
     ROOT / "cryoden_core" / f"{name.replace('.', '/')}.py"
     for name in ("__init__", "nmsg.__init__", *NAMES)

@@ -17,6 +17,7 @@ from .jobs import (
     EvaluateJob,
     EvaluatePickingJob,
     EvaluateRealismJob,
+    EvaluateSegmentationJob,
     EvaluateWedgeJob,
     Job,
     JobError,
@@ -122,6 +123,14 @@ def evaluate_hallucination(tomogram: str, **parameters: Any) -> dict[str, Any]:
 def evaluate_wedge(compensated: str, input: str, **parameters: Any) -> dict[str, Any]:
     """Judge what was filled into the missing wedge; see :class:`cryoden_core.jobs.EvaluateWedgeJob`."""
     return run(EvaluateWedgeJob.from_parameters({"compensated": compensated, "input": input, **parameters}))
+
+
+def evaluate_segmentation(
+    tomograms: list[str], labels: list[str], training_sets: list[str], **parameters: Any
+) -> dict[str, Any]:
+    """Judge what a network learns from training sets; see :class:`cryoden_core.jobs.EvaluateSegmentationJob`."""
+    given = {"tomograms": tomograms, "labels": labels, "training_sets": training_sets, **parameters}
+    return run(EvaluateSegmentationJob.from_parameters(given))
 
 
 def evaluate(test: str, reference: str, **parameters: Any) -> dict[str, Any]:

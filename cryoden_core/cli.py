@@ -40,7 +40,7 @@ DESCRIPTION = f"CryoDen {__version__}: restore cryo-electron tomograms. Each com
 #: What the commands with sub-commands are for.
 GROUPS = {
     "dual": "Learn to denoise and to simulate tomograms from unpaired noisy and clean volumes.",
-    "evaluate": "Judge volumes, picking, simulations, denoisers and filled wedges.",
+    "evaluate": "Judge volumes, picking, simulations, denoisers, filled wedges and training sets.",
 }
 
 

@@ -3,13 +3,14 @@
 A 3-level U-Net (Ronneberger et al. 2015; 32, 64 and 64 channels, where the DUAL paper has 32, 48 and 64) learns the
 class of each voxel from training sets (:mod:`training_set`) by cross-entropy and soft Dice loss.  Judged are the Dice
 coefficient of each class, and the F1 of the places of connected regions against the true locations.  It is a
-yardstick, not a segmentation program: touching particles of one class are not taken apart.
+yardstick, not a segmentation program: touching particles of one class are not taken apart.  Voxels with the label
+:data:`LEFT_OUT` teach nothing and are not judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from ..tiling import Shape, apply_tiled, choose_tile, shape_of
 from ..training import Trainer, TrainingSettings
 from .training_set import CLASS_MASK, LOCATIONS, METADATA, TOMOGRAM
 
+#: Label of voxels that are neither a class nor background.
+LEFT_OUT = -1
 #: A region counts as found where its centre lies this near to a location.
 HIT_ANGSTROM = 80.0
 #: Regions with less than this share of the voxels that a particle of the class has on average are specks.
@@ -61,7 +64,7 @@ class LabelledTomogram:
     Attributes
     ----------
     data, mask
-        (z, y, x) tomogram and class of each voxel, memory maps.
+        (z, y, x) tomogram and class of each voxel (0 is background, :data:`LEFT_OUT` neither), arrays or memory maps.
     mean, sd
         Of the tomogram, without its extremes.
     class_names
@@ -70,6 +73,8 @@ class LabelledTomogram:
         Locations; empty when the set has none.
     voxel_size
         Angstrom.
+    source_labels
+        Number of each label in the volume that the mask was made of, where that is another.
     """
 
     data: np.ndarray
@@ -79,6 +84,7 @@ class LabelledTomogram:
     class_names: dict[int, str]
     particles: list[Particle]
     voxel_size: float
+    source_labels: dict[int, int] = field(default_factory=dict)
 
 
 def read_training_set(folder: str | Path) -> LabelledTomogram:
@@ -95,8 +101,9 @@ def read_training_set(folder: str | Path) -> LabelledTomogram:
         raise JobError(f"{folder} holds no training set ({METADATA} is missing); make one with dual make-training-set.")
     data, mask = (mrc.open_volume(str(folder / name)) for name in (TOMOGRAM, CLASS_MASK))
     names = {int(label): name for label, name in metadata["class_of_label"].items() if label != "0"}
+    sources = {int(label): number for label, number in metadata["label_in_source"].items()}
     particles = read_star(folder / LOCATIONS) if (folder / LOCATIONS).exists() else []
-    return LabelledTomogram(data, mask, *robust_statistics(data), names, particles, metadata["voxel_size"])
+    return LabelledTomogram(data, mask, *robust_statistics(data), names, particles, metadata["voxel_size"], sources)
 
 
 class SegmentationTask:
@@ -134,7 +141,9 @@ class SegmentationTask:
         with trainer.autocast():
             scores = self.network(volumes.contiguous(memory_format=torch.channels_last_3d))
         scores = scores.float()
-        entropy, overlap = functional.cross_entropy(scores, labels), soft_dice_loss(scores, labels)
+        entropy = functional.cross_entropy(scores, labels, ignore_index=LEFT_OUT, reduction="sum")
+        entropy = entropy / (labels != LEFT_OUT).sum().clamp(min=1)
+        overlap = soft_dice_loss(scores, labels)
         loss = entropy + overlap
         trainer.update("segmentation", loss)
         return {"loss": loss.item(), "cross_entropy": entropy.item(), "soft_dice": overlap.item()}
@@ -177,8 +186,9 @@ def soft_dice_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     labels
         (batch, z, y, x) integers.
     """
-    probabilities = scores.softmax(dim=1).movedim(1, 0).flatten(1)
-    truth = functional.one_hot(labels, scores.shape[1]).movedim(-1, 0).flatten(1).to(probabilities.dtype)
+    judged = (labels != LEFT_OUT).flatten()
+    probabilities = scores.softmax(dim=1).movedim(1, 0).flatten(1) * judged
+    truth = functional.one_hot(labels.clamp(min=0), scores.shape[1]).movedim(-1, 0).flatten(1) * judged
     both, total = (probabilities * truth).sum(1)[1:], (probabilities + truth).sum(1)[1:]
     present = truth.sum(1)[1:] > 0
     if not present.any():
@@ -209,9 +219,9 @@ def train_segmentation(
     task = SegmentationTask(tomograms, settings, device, seed)
     if not any(places.size for of_tomogram in task.places for places in of_tomogram):
         raise JobError("no voxel of the training sets belongs to a class; there is nothing to learn.")
-    trainer = Trainer(
-        task, TrainingSettings(settings.steps), device, seed, progress, checkpoint, fingerprint=repr(settings)
-    )
+    learned = [(t.data.shape, round(t.mean, 6), round(t.sd, 6), t.class_names) for t in tomograms]
+    fingerprint = repr((settings, seed, learned))
+    trainer = Trainer(task, TrainingSettings(settings.steps), device, seed, progress, checkpoint, fingerprint)
     trainer.fit(resume=resume)
     trainer.use_averages()
     return task.network
@@ -258,7 +268,8 @@ def region_centres(labels: np.ndarray, label: int, smallest: float) -> np.ndarra
 
 def voxel_score(labels: np.ndarray, mask: np.ndarray, label: int) -> DetectionScore:
     """Voxels of a label that were found, are there, and both; its F1 is the Dice coefficient."""
-    found, true = labels == label, np.asarray(mask) == label
+    mask = np.asarray(mask)
+    found, true = (labels == label) & (mask != LEFT_OUT), mask == label
     return DetectionScore(*(int(np.count_nonzero(part)) for part in (found, true, found & true)))
 
 
@@ -276,7 +287,8 @@ def score_segmentation(labels: np.ndarray, truth: LabelledTomogram) -> dict[str,
     -------
     dict
         ``classes``: for each class by name its ``dice`` and, where the truth has locations, ``precision``,
-        ``recall`` and ``f1`` of the regions' centres; ``mean_dice`` and ``mean_f1`` over the classes that are there.
+        ``recall`` and ``f1`` of the regions' centres; ``mean_dice`` and ``mean_f1`` over the classes that are there;
+        ``foreground_dice``, of all classes as one.
     """
     classes: dict[str, dict[str, float]] = {}
     for label, name in truth.class_names.items():
@@ -290,7 +302,9 @@ def score_segmentation(labels: np.ndarray, truth: LabelledTomogram) -> dict[str,
             score = DetectionScore(len(found), len(places), hits)
             figures.update(precision=score.precision, recall=score.recall, f1=score.f1)
         classes[name] = figures
-    result: dict[str, Any] = {"classes": classes}
+    judged = np.asarray(truth.mask) != LEFT_OUT
+    anything = voxel_score((labels > 0) & judged, np.asarray(truth.mask) > 0, True)
+    result: dict[str, Any] = {"classes": classes, "foreground_dice": anything.f1}
     for figure in ("dice", "f1"):
         values = [figures[figure] for figures in classes.values() if figure in figures]
         result[f"mean_{figure}"] = float(np.mean(values)) if values else None

@@ -48,12 +48,11 @@ def make_training_set(job: TrainingSetJob, progress: Progress) -> dict[str, Any]
     folder = job.folder()
     assert folder is not None
     progress.stage("checking the input")
-    tomogram, labels, voxel_size = _open(job)
-    particles = [item for item in read_star(job.particles) if item.kind not in SHAPES] if job.particles else []
+    tomogram, labels, voxel_size = read_labelled(job.tomogram, job.labels)
+    particles = read_locations(job.particles, job.tomogram) if job.particles else []
     names = class_names(job.labels, labels, particles)
     numbers = choose_classes(names, job.classes)
     kept = [dataclasses.replace(p, label=numbers[p.label]) for p in particles if p.label in numbers]
-    _check_locations(job, kept, labels.shape)
     if job.crop > min(tomogram.shape):
         raise JobError(f"a crop of {job.crop} voxels does not fit into {job.tomogram}; take a smaller one.")
     mrc.check_writable(folder.result)
@@ -98,28 +97,36 @@ def make_training_set(job: TrainingSetJob, progress: Progress) -> dict[str, Any]
     return result
 
 
-def _open(job: TrainingSetJob) -> tuple[np.ndarray, np.ndarray, float]:
-    """Tomogram (a memory map), labels (int32) and voxel size (angstrom), after the checks."""
-    tomogram = mrc.open_volume(job.tomogram)
-    labels = mrc.open_volume(job.labels)
+def read_labelled(path: str, labels_path: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """Tomogram (a memory map), the labels of its voxels (int32) and the voxel size (angstrom).
+
+    Raises
+    ------
+    JobError
+        When the two lie on different grids, or the labels are no whole numbers or all background.
+    """
+    tomogram = mrc.open_volume(path)
+    labels = mrc.open_volume(labels_path)
     if tomogram.shape != labels.shape:
+        raise JobError(f"{labels_path} is {_size(labels)} voxels but {path} is {_size(tomogram)}; one grid is needed.")
+    sizes = [mrc.read_header(name).voxel_size for name in (path, labels_path)]
+    if all(sizes) and not same_voxel_size(*sizes):
         raise JobError(
-            f"{job.labels} is {_size(labels)} voxels but {job.tomogram} is {_size(tomogram)}; one grid is needed."
+            f"{path} has {sizes[0]:.3f} angstrom a voxel and {labels_path} {sizes[1]:.3f}; they must lie on one grid."
         )
-    sizes = [mrc.read_header(path).voxel_size for path in (job.tomogram, job.labels)]
-    if all(sizes) and abs(sizes[0] - sizes[1]) > _SAME_VOXEL_SIZE * sizes[0]:
-        raise JobError(
-            f"{job.tomogram} has {sizes[0]:.3f} angstrom a voxel and {job.labels} {sizes[1]:.3f}; they must lie on one "
-            "grid."
-        )
-    mrc.check_finite_and_varying(tomogram, job.tomogram)
+    mrc.check_finite_and_varying(tomogram, path)
     values = np.asarray(labels)
     whole = np.rint(values).astype(np.int32)
     if whole.min() < 0 or not np.array_equal(whole, values):
-        raise JobError(f"{job.labels} holds values that are no whole numbers from 0 on; give the numbers of classes.")
+        raise JobError(f"{labels_path} holds values that are no whole numbers from 0 on; give the numbers of classes.")
     if not whole.any():
-        raise JobError(f"{job.labels} is all background; there is nothing to learn from it.")
+        raise JobError(f"{labels_path} is all background; no voxel of it has a class.")
     return tomogram, whole, sizes[0] or sizes[1]
+
+
+def same_voxel_size(one: float, other: float) -> bool:
+    """Whether two voxel sizes (angstrom) are the same grid's."""
+    return abs(one - other) <= _SAME_VOXEL_SIZE * one
 
 
 def _size(volume: np.ndarray) -> str:
@@ -127,14 +134,15 @@ def _size(volume: np.ndarray) -> str:
 
 
 def class_names(path: str, labels: np.ndarray, particles: Sequence[Particle]) -> dict[int, str]:
-    """Names by label: of the ``volume.json`` beside the labels, of the particles, else ``class_N``.
+    """Names by label: of the file that describes the labels, of the particles, else ``class_N``.
 
-    Classes that ``volume.json`` knows are there even when this volume has none of them, so that all volumes of a clean
-    domain get the same numbers.
+    The file is ``volume.json`` beside them, for the mask of a training set its ``metadata.json``.  Classes that it
+    knows are there even when this volume has none of them, so that all volumes of a clean domain get the same numbers.
     """
-    known = read_json(str(Path(path).parent / ABOUT)).get("class_of_label", {})
+    about = Path(path).parent / (METADATA if Path(path).name == CLASS_MASK else ABOUT)
+    known = read_json(str(about)).get("class_of_label", {})
     names = {item.label: item.name for item in particles}
-    names.update({int(label): str(name) for label, name in known.items()})
+    names.update({int(label): str(name) for label, name in known.items() if label != "0"})
     for label in np.unique(labels[labels > 0]).tolist():
         names.setdefault(int(label), f"class_{label}")
     return dict(sorted(names.items()))
@@ -170,15 +178,23 @@ def renumber(labels: np.ndarray, numbers: dict[int, int]) -> np.ndarray:
     return table[labels]
 
 
-def _check_locations(job: TrainingSetJob, particles: Sequence[Particle], shape: tuple[int, ...]) -> None:
-    """Refuse locations outside of the tomogram."""
-    size = np.array(shape)[::-1]
+def read_locations(path: str, tomogram: str) -> list[Particle]:
+    """The particles of a STAR file, without shapes such as vesicles.
+
+    Raises
+    ------
+    JobError
+        When one lies outside of the tomogram.
+    """
+    particles = [item for item in read_star(path) if item.kind not in SHAPES]
+    size = np.array(mrc.open_volume(tomogram).shape)[::-1]
     outside = sum(not ((p.position > -1) & (p.position < size)).all() for p in particles)
     if outside:
         raise JobError(
-            f"{outside} of the {len(particles)} locations in {job.particles} lie outside of {job.tomogram}; they must "
-            "be voxels of that tomogram."
+            f"{outside} of the {len(particles)} locations in {path} lie outside of {tomogram}; they must be voxels of "
+            "that tomogram."
         )
+    return particles
 
 
 def share_on_labels(particles: Sequence[Particle], mask: np.ndarray) -> float:

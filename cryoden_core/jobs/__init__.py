@@ -45,6 +45,7 @@ from .evaluate import (
     EvaluateJob,
     EvaluatePickingJob,
     EvaluateRealismJob,
+    EvaluateSegmentationJob,
     EvaluateWedgeJob,
 )
 from .files import RunFolder, read_json, write_json
@@ -82,6 +83,7 @@ __all__ = [
     "EvaluateJob",
     "EvaluatePickingJob",
     "EvaluateRealismJob",
+    "EvaluateSegmentationJob",
     "EvaluateWedgeJob",
     "Job",
     "JobError",
@@ -119,6 +121,7 @@ SYSTEMS: Dict[str, Type[Job]] = {
         EvaluateRealismJob,
         EvaluateHallucinationJob,
         EvaluateWedgeJob,
+        EvaluateSegmentationJob,
         PhantomJob,
         CleanDomainJob,
         DualTrainJob,

@@ -1,14 +1,17 @@
-"""The jobs that judge: a volume, picking, the realism of simulations, hallucination, the missing wedge.
+"""The jobs that judge: a volume, picking, the realism of simulations, hallucination, the missing wedge, training sets.
 
-They compute figures and leave no run folder: the figures are printed, and written as JSON where ``output`` says.
+They compute figures, which are printed, and written as JSON where ``output`` says.  Only the last trains a network and
+has a run folder.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import ClassVar, List
+from typing import ClassVar, List, Optional
 
-from .contract import Job, JobError, parameter, refuse_clashes, refuse_one_half, voxel_size_parameter
+from .contract import ComputeJob, Job, JobError, parameter, refuse_clashes, refuse_one_half, voxel_size_parameter
+from .files import RunFolder
 
 #: What phantoms hold that has a place and a pose.
 KINDS = ("particle", "filament", "membrane protein")
@@ -275,3 +278,61 @@ class EvaluateWedgeJob(EvaluationJob):
         if self.job and (not self.self_test or self.self_test_filled):
             raise JobError("with a job file give 'self_test', the volume to write and fill, and no filled one.")
         super()._validate_together()
+
+
+@dataclass
+class EvaluateSegmentationJob(EvaluationJob, ComputeJob):
+    """Train a small segmentation network on training sets and judge it on tomograms whose labels are known."""
+
+    system: ClassVar[str] = "evaluate segmentation"
+    carried_out_by: ClassVar[str] = "evaluation.segmentation:evaluate"
+
+    tomograms: List[str] = parameter([], "tomograms to segment (MRC)", required=True, positional=True)
+    labels: List[str] = parameter([], "class of every voxel of each of them, 0 for the background (MRC)", required=True)
+    training_sets: List[str] = parameter(
+        [], "folders to learn from, as 'dual make-training-set' writes them", required=True
+    )
+    particles: List[str] = parameter(
+        [], "where the particles of each tomogram are (STAR); adds F1 of the regions that were found"
+    )
+    groups: List[str] = parameter(
+        [],
+        "classes to be taken as one, NAME=CLASS,CLASS; what is in no group is left out of training and judgement; "
+        "empty takes every class by itself",
+    )
+    smallest: int = parameter(
+        1000, "without groups, classes with fewer voxels in all training sets together are joined into one, 'other'",
+        minimum=0, maximum=10**9,
+    )  # fmt: skip
+    segmentations: str = parameter("", "folder for the segmentations, one MRC file for each tomogram")
+    steps: int = parameter(2000, "training steps", minimum=1, maximum=10**7)
+    features: int = parameter(16, "channels of the network at full resolution", minimum=2, maximum=256, expert=True)
+    patch: int = parameter(32, "edge of the training crops", unit="voxels", minimum=8, maximum=256, expert=True)
+    batch: int = parameter(4, "crops in a training step", minimum=1, maximum=1024, expert=True)
+
+    def folder(self) -> Optional[RunFolder]:
+        if not self.output and not self.run_folder:
+            return None
+        return RunFolder.beside(self.output, self.run_folder)
+
+    def inputs(self) -> List[str]:
+        return [*self.tomograms, *self.labels, *self.particles]
+
+    def segmentation_of(self, index: int) -> str:
+        """Where the segmentation of a tomogram is written; empty when it is not."""
+        return os.path.join(self.segmentations, "segmentation_%d.mrc" % (index + 1)) if self.segmentations else ""
+
+    def outputs(self) -> List[str]:
+        written = [self.segmentation_of(index) for index in range(len(self.tomograms))]
+        return [*super().outputs(), *(path for path in written if path)]
+
+    def _validate_together(self) -> None:
+        super()._validate_together()
+        ComputeJob._validate_together(self)
+        for given, what in ((self.labels, "labels volume"), (self.particles, "file of particles")):
+            if given and len(given) != len(self.tomograms):
+                raise JobError(
+                    "give one %s for each tomogram: %d tomograms, %d files." % (what, len(self.tomograms), len(given))
+                )
+        if self.resume and self.folder() is None:
+            raise JobError("there is nothing to resume without a run folder; give 'output' or 'run_folder'.")

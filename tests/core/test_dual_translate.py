@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
-from torch import nn
-from torch.nn import functional
 
 from cryoden_core import api, mrc
-from cryoden_core.dual import denoise as denoise_module
-from cryoden_core.dual import simulate as simulate_module
 from cryoden_core.dual.model import DualModel
 from cryoden_core.dual.networks import Architecture
 from cryoden_core.fourier import missing_wedge_mask, radial_average
@@ -25,89 +20,22 @@ from cryoden_core.jobs import DualConvertJob, DualDenoiseJob, DualSimulateJob, J
 from cryoden_core.metrics import correlation
 from cryoden_core.models import save_model
 from cryoden_core.phantom.particles import read_star
-
-SHAPE = (32, 96, 48)
-NOISE = 1.5
-
-
-class Blur(nn.Module):
-    """A Gaussian blur of 1.5 voxels."""
-
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        line = torch.exp(-0.5 * (torch.arange(-6, 7, dtype=volume.dtype) / 1.5) ** 2)
-        line = line / line.sum()
-        kernel = (line[:, None, None] * line[:, None] * line)[None, None]
-        return functional.conv3d(functional.pad(volume, [6] * 6, mode="replicate"), kernel)
-
-
-class Function(nn.Module):
-    """Any function of a batch."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        return self.function(volume)
-
-
-def unshuffle(volume: torch.Tensor) -> torch.Tensor:
-    """The eight voxels of each block as channels."""
-    batch, _, z, y, x = volume.shape
-    blocks = volume.reshape(batch, z // 2, 2, y // 2, 2, x // 2, 2)
-    return blocks.permute(0, 2, 4, 6, 1, 3, 5).reshape(batch, 8, z // 2, y // 2, x // 2)
-
-
-def shuffle(code: torch.Tensor) -> torch.Tensor:
-    batch, _, z, y, x = code.shape
-    blocks = code.reshape(batch, 2, 2, 2, z, y, x).permute(0, 4, 1, 5, 2, 6, 3)
-    return blocks.reshape(batch, 1, 2 * z, 2 * y, 2 * x)
-
-
-def model(denoiser: nn.Module | None = None, simulator: nn.Module | None = None, contrast: str = "bright") -> DualModel:
-    """A model at 10 A whose noise is white, of variance 1, and whose code is the volume itself."""
-    about = {
-        "contrast": {"noisy": contrast, "clean": "bright"}, "tilt_range": [-60.0, 60.0],
-        "statistics": {"noisy": [{"mean": 50.0, "sd": 4.0}], "clean": [{"mean": 1.0, "sd": 2.0}]},
-    }  # fmt: skip
-    return DualModel(
-        denoiser or Blur(), simulator or Function(lambda volume: volume), Function(shuffle), Function(unshuffle),
-        Architecture(features=8, depth=2, code_channels=8), 10.0, about,
-    )  # fmt: skip
+from tests.core.dual_models import NOISE, SHAPE, Blur, Function, balls, found_by_jobs, model, write_tomogram
 
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[DualModel], None]:
-    """Let the jobs find a given model, and draw no pictures."""
-    monkeypatch.setattr("cryoden_core.report.write_report", lambda *given, **named: None)
-
-    def apply(chosen: DualModel) -> None:
-        for module in (denoise_module, simulate_module):
-            monkeypatch.setattr(module.DualModel, "load", lambda path, device: chosen)
-
-    return apply
+    return found_by_jobs(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def truth() -> np.ndarray:
-    """Balls of bright density in one part of the volume, standard deviation 1."""
-    random = np.random.default_rng(0)
-    points = np.zeros(SHAPE, np.float32)
-    points[tuple(random.integers(0, size, 40) for size in (SHAPE[0], 56, SHAPE[2]))] = 1
-    density = ndimage.gaussian_filter(points, 2.5)
-    return (density / density.std()).astype(np.float32)
+    return balls()
 
 
 @pytest.fixture(scope="module")
 def tomogram(truth: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The truth with white noise, the mean of two halves, all at 10 A."""
-    folder = tmp_path_factory.mktemp("translate")
-    random = np.random.default_rng(1)
-    halves = [truth + NOISE * np.sqrt(2) * random.standard_normal(SHAPE).astype(np.float32) for _ in range(2)]
-    for name, data in (("even", halves[0]), ("odd", halves[1]), ("tomogram", (halves[0] + halves[1]) / 2)):
-        mrc.write_volume(str(folder / f"{name}.mrc"), data * 3 + 7, 10.0, (1.0, 2.0, 3.0))
-    mrc.write_volume(str(folder / "truth.mrc"), truth, 10.0)
-    return folder / "tomogram.mrc"
+    return write_tomogram(truth, tmp_path_factory.mktemp("dual"))
 
 
 def denoised(tomogram: Path, output: Path, **parameters: Any) -> tuple[np.ndarray, dict]:
@@ -306,15 +234,6 @@ def test_the_mean_of_simulated_halves_is_the_tomogram_and_their_noise_is_indepen
     np.testing.assert_allclose((even + odd) / 2, whole, atol=1e-3)
     residuals = [half - np.polyval(np.polyfit(truth.ravel(), half.ravel(), 1), truth) for half in (even, odd)]
     assert abs(correlation(residuals[0], residuals[1])) < 0.03
-
-
-def test_noise_can_be_taken_from_a_tomogram(tomogram: Path, tmp_path: Path, use: Callable, truth: np.ndarray) -> None:
-    use(model())
-    result = simulated(tomogram, tmp_path / "s.mrc", noise_from=str(tomogram), draws=2)
-    lent = mrc.read_volume(str(tomogram)) - 3 * truth
-    first, second = (mrc.read_volume(path) for path in result["outputs"])
-    assert correlation(first, lent) > 0.4
-    assert abs(correlation(second - first, lent)) > 0.3 > abs(correlation(second, lent))
 
 
 def test_labels_and_coordinates_go_with_each_simulation(tomogram: Path, tmp_path: Path, use: Callable) -> None:

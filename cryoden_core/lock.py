@@ -27,6 +27,11 @@ except ImportError:  # Windows
 PATIENCE_SECONDS = 10.0
 
 
+def is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that ``torchrun`` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextlib.contextmanager
 def sole_use(folder: RunFolder | None) -> Iterator[None]:
     """Hold a run folder within the block; None, and all but the first process under ``torchrun``, hold nothing.
@@ -38,7 +43,7 @@ def sole_use(folder: RunFolder | None) -> Iterator[None]:
     OSError
         When the folder cannot be made or written to.
     """
-    if folder is None or fcntl is None or os.environ.get("RANK", "0") != "0":
+    if folder is None or fcntl is None or not is_first_process():
         yield
         return
     os.makedirs(folder.path, exist_ok=True)

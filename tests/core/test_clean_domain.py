@@ -29,7 +29,7 @@ def template(tmp_path_factory):
 
 
 def make(folder, **choices):
-    return api.clean_domain(str(folder), **{**SMALL, **choices})
+    return api.dual_clean_domain(str(folder), **{**SMALL, **choices})
 
 
 @pytest.fixture(scope="module")

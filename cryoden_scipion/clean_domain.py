@@ -52,7 +52,7 @@ def template_files(volumes: Iterable[Volume], folder: str) -> List[str]:
     for volume in volumes:
         path, wanted = clean_path(volume.getFileName()), float(volume.getSamplingRate())
         if abs(read_header(path).voxel_size - wanted) > HEADER_TOLERANCE * wanted:
-            copy = os.path.join(folder, os.path.splitext(os.path.basename(path))[0] + ".mrc")
+            copy = os.path.join(os.path.abspath(folder), os.path.splitext(os.path.basename(path))[0] + ".mrc")
             if copy in paths:
                 raise JobError("two of the maps are called %s; rename one." % os.path.basename(path))
             write_volume(copy, read_volume(path), wanted)

@@ -8,11 +8,11 @@ import zlib
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from pwem.objects import Volume
-from tomo.objects import Tomogram
+from tomo.objects import TiltSeries, Tomogram
 
-from cryoden_core.jobs import DualTrainJob, Job
+from cryoden_core.jobs import DualTrainJob, Job, JobError
 
-from .convert import ItemFolder, clean_path
+from .convert import ItemFolder, clean_path, even_and_odd
 
 TiltRange = Tuple[float, float]
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -37,18 +37,28 @@ def acquisition_range(tomogram: Tomogram) -> Optional[TiltRange]:
     return float(angles[0]), float(angles[1])
 
 
-def common_range(tomograms: Iterable[Tomogram], otherwise: TiltRange) -> TiltRange:
-    """The tilt range that all tomograms lie in."""
-    known = [found for found in map(acquisition_range, tomograms) if found]
-    if not known:
-        return otherwise
-    return min(low for low, _ in known), max(high for _, high in known)
+def tilt_series_range(tilt_series: TiltSeries) -> TiltRange:
+    """Lowest and highest tilt angle (degrees) of the views that are not excluded.
+
+    Raises
+    ------
+    JobError
+        When no view is left.
+    """
+    angles = [float(image.getTiltAngle()) for image in tilt_series.iterItems() if image.isEnabled()]
+    if not angles:
+        raise JobError("the tilt series %s has no view that is not excluded." % tilt_series.getTsId())
+    return min(angles), max(angles)
 
 
-def ranges_differ(tomograms: Iterable[Tomogram]) -> bool:
-    """Whether the tomograms of a set have clearly different tilt ranges."""
-    known = [found for found in map(acquisition_range, tomograms) if found]
-    return any(max(ends) - min(ends) > RANGE_TOLERANCE for ends in zip(*known))
+def widest_range(ranges: Sequence[TiltRange]) -> TiltRange:
+    """The tilt range that holds all others."""
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def ranges_differ(ranges: Sequence[TiltRange]) -> bool:
+    """Whether tilt ranges that should be one are clearly different."""
+    return any(max(ends) - min(ends) > RANGE_TOLERANCE for ends in zip(*ranges))
 
 
 def seed_of(seed: int, ts_id: str) -> int:
@@ -62,7 +72,13 @@ def files_of(volumes: Iterable[Volume]) -> List[str]:
 
 
 def train_job(
-    noisy: Sequence[Tomogram], clean: Sequence[Volume], folder: ItemFolder, settings: Dict[str, Any], **files: Any
+    noisy: Sequence[Tomogram],
+    clean: Sequence[Volume],
+    folder: ItemFolder,
+    settings: Dict[str, Any],
+    tilt_range: TiltRange,
+    use_halves: bool = False,
+    **files: Any,
 ) -> DualTrainJob:
     """The job that trains a model in ``folder``.
 
@@ -71,18 +87,24 @@ def train_job(
     noisy, clean
         The two domains.
     settings
-        The other parameters; the tilt range in them is used where no acquisition says it.
+        The other parameters.
+    tilt_range
+        Of the noisy tomograms, degrees.
+    use_halves
+        Whether the halves of the noisy tomograms take part.
     files
-        ``noisy_masks``, ``validation_noisy`` and ``validation_clean``.
+        ``noisy_masks``, ``clean_masks``, ``validation_noisy`` and ``validation_clean``.
 
     Raises
     ------
     JobError
-        When a parameter is out of its range or contradicts another.
+        When a parameter is out of its range or contradicts another, or halves are missing.
     """
     parameters = dict(settings, **files)
-    otherwise = (parameters["tilt_min"], parameters["tilt_max"])
-    parameters["tilt_min"], parameters["tilt_max"] = common_range(noisy, otherwise)
+    parameters["tilt_min"], parameters["tilt_max"] = tilt_range
+    if use_halves:
+        halves = halves_of(noisy)
+        parameters.update(noisy_even=[even for even, _ in halves], noisy_odd=[odd for _, odd in halves])
     parameters.update(
         noisy=files_of(noisy),
         clean=files_of(clean),
@@ -94,6 +116,23 @@ def train_job(
     job = DualTrainJob.from_parameters(parameters)
     assert isinstance(job, DualTrainJob)
     return job
+
+
+def halves_of(tomograms: Iterable[Tomogram]) -> List[Tuple[str, str]]:
+    """The even and the odd half of each tomogram, absolute names.
+
+    Raises
+    ------
+    JobError
+        When a tomogram has none.
+    """
+    found = []
+    for tomogram in tomograms:
+        halves = even_and_odd(tomogram)
+        if halves is None:
+            raise JobError("%s has no half maps; leave it out, or train without half maps." % tomogram.getTsId())
+        found.append((os.path.abspath(halves[0]), os.path.abspath(halves[1])))
+    return found
 
 
 def item_job(

@@ -99,7 +99,8 @@ class ProtCryodenDualApply(ProtCryodenStreaming):
         first = self.getInputSet().getFirstItem()
         if first is None:
             return []
-        self._items.setdefault(first.getTsId(), first.clone())
+        first = first.clone()  # the set's own object becomes another item when the set is read again
+        self._items.setdefault(first.getTsId(), first)
         settings = dict(self._jobSettings(), **self._itemSettings(first.getTsId()))
         try:
             item_job(self.JOB, first, self._itemFolder(first.getTsId()), settings, self._modelPath())

@@ -114,6 +114,17 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
         )
         form.addSection(label="Contents")
         add_job_params(form, CleanDomainJob, CONTENTS, condition=packed)
+        form.addParam(
+            "inputMembraneProteins",
+            PointerParam,
+            pointerClass="SetOfVolumes, Volume",
+            allowsNull=True,
+            condition=packed,
+            expertLevel=LEVEL_ADVANCED,
+            label="Maps of membrane proteins (optional)",
+            help="Maps with bright protein whose z axis is the outward normal of the membrane, with the centre of mass "
+            "in the middle of the bilayer. Without them a built-in channel is taken.",
+        )
         add_job_params(form, CleanDomainJob, EXPERT, condition=packed, expertLevel=LEVEL_ADVANCED)
         form.addParallelSection(threads=1, mpi=0)
 
@@ -216,7 +227,8 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
             used = source == (FILES if path is self.templatePath else EXISTING)
             if used and not os.path.exists(path.get()):
                 return ["%s does not exist." % path.get()]
-        problems = at_most(volume_problems(self._volumes()), what="maps") if source == MAPS else []
+        maps = self._volumes() if source == MAPS else []
+        problems = at_most(volume_problems([*maps, *self._membraneProteins()]), what="maps")
         try:
             clean_domain_job(self.folder(), self._jobSettings())
         except JobError as error:
@@ -250,19 +262,25 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
     def _sources(self) -> Dict[str, List[str]]:
         """The files that the grand models are made of, as parameters of the job."""
         source = self.templateSource.get()
+        if source == EXISTING:
+            return {"existing": [os.path.abspath(self.existingPath.get())]}
+        found: Dict[str, List[str]] = {}
         if source == MAPS:
-            return {"templates": template_files(self._volumes(), self._getExtraPath("templates"))}
+            found["templates"] = template_files(self._volumes(), self._getExtraPath("templates"))
         if source == STRUCTURES:
-            return {"templates": self._structures()}
+            found["templates"] = self._structures()
         if source == FILES:
-            return {"templates": [os.path.abspath(self.templatePath.get())]}
-        return {"existing": [os.path.abspath(self.existingPath.get())]} if source == EXISTING else {}
+            found["templates"] = [os.path.abspath(self.templatePath.get())]
+        membrane = self._membraneProteins()
+        if membrane:
+            found["membrane_templates"] = template_files(membrane, self._getExtraPath("membrane_templates"))
+        return found
 
     def _volumes(self) -> List[Any]:
-        found = self.inputVolumes.get()
-        if isinstance(found, SetOfVolumes):
-            return [volume.clone() for volume in found.iterItems()]
-        return [found] if found is not None else []
+        return _volumes_of(self.inputVolumes)
+
+    def _membraneProteins(self) -> List[Any]:
+        return _volumes_of(self.inputMembraneProteins) if self.templateSource.get() != EXISTING else []
 
     def _structures(self) -> List[str]:
         """Files of the atomic structures, of single ones and of sets."""
@@ -272,7 +290,14 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
         return [os.path.abspath(clean_path(item.getFileName())) for item in (*single, *listed)]
 
     def _inputPointers(self) -> List[Pointer]:
-        source = self.templateSource.get()
-        if source == MAPS:
-            return [self.inputVolumes]
-        return list(self.inputStructures) if source == STRUCTURES else []
+        pointers = {MAPS: [self.inputVolumes], STRUCTURES: list(self.inputStructures)}
+        membrane = [self.inputMembraneProteins] if self._membraneProteins() else []
+        return [*pointers.get(self.templateSource.get(), []), *membrane]
+
+
+def _volumes_of(pointer: Pointer) -> List[Any]:
+    """The maps that a pointer to one or to a set leads to."""
+    found = pointer.get()
+    if isinstance(found, SetOfVolumes):
+        return [volume.clone() for volume in found.iterItems()]
+    return [found] if found is not None else []

@@ -1,10 +1,10 @@
 """Training of DUAL (Zeng et al., bioRxiv 2024.03.02.583135): the form and the model that comes out."""
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 from pyworkflow import BETA
 from pyworkflow.protocol.constants import LEVEL_ADVANCED
-from pyworkflow.protocol.params import Form, PointerParam
+from pyworkflow.protocol.params import BooleanParam, Form, PointerParam
 from pyworkflow.utils import Message
 from tomo.objects import Tomogram
 
@@ -13,11 +13,12 @@ from cryoden_core.jobs import DualTrainJob, JobError
 
 from ..constants import OUTPUT_MODEL
 from ..convert import input_problems
-from ..dual import acquisition_range, files_of, ranges_differ, train_job
+from ..dual import TiltRange, files_of, ranges_differ, train_job, widest_range
 from ..forms import add_job_params, at_most, job_settings
 from ..model_file import model_object, read_about
 from ..objects import CryodenModel
 from .protocol_one_job import ProtCryodenOneJob
+from .tilt_range import TiltRangeChoice
 
 DOMAINS = (
     ("voxel_size", "Voxel size of the model", "Both domains are resampled to it; the wand reads that of the noisy "
@@ -27,8 +28,6 @@ DOMAINS = (
     ("clean_contrast", "Protein in the clean volumes is"),
     ("clean_kind", "Clean volumes are", "*density*: grand models. *tomogram*: real ones of high quality, which have a "
      "missing wedge themselves."),
-    ("tilt_min", "Lowest tilt angle", "Used where the acquisition of the tomograms does not say it."),
-    ("tilt_max", "Highest tilt angle", "Used where the acquisition of the tomograms does not say it."),
     ("thickness", "Thickness of the specimen", "Leaves the empty regions above and below out of the training."),
 )  # fmt: skip
 TRAINING = (
@@ -44,7 +43,7 @@ EXPERT = (
 )
 
 
-class ProtCryodenDualTrain(ProtCryodenOneJob):
+class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
     """
     Trains DUAL: one model that denoises tomograms, simulates tomograms of grand models, and converts between the two
     styles. It needs no pairs: the noisy tomograms and the clean volumes are of different specimens.
@@ -99,6 +98,25 @@ class ProtCryodenDualTrain(ProtCryodenOneJob):
             help="Where crops of the noisy tomograms may be taken, matched by tsId: one for each tomogram.",
         )
         add_job_params(form, DualTrainJob, DOMAINS)
+        form.addParam(
+            "useHalfMaps",
+            BooleanParam,
+            default=False,
+            label="Use the half maps?",
+            help="The denoiser is also asked to tell the even from the odd tomogram and the other way round, which "
+            "only what is really there allows. It is meant for specimens that the clean volumes do not know well. All "
+            "tomograms must have half maps then, and a step takes longer.",
+        )
+        self._defineTiltRangeParams(form, DualTrainJob)
+        form.addParam(
+            "inputCleanMasks",
+            PointerParam,
+            pointerClass="SetOfTomoMasks",
+            allowsNull=True,
+            expertLevel=LEVEL_ADVANCED,
+            label="Masks of the clean volumes (optional)",
+            help="Where crops of the clean volumes may be taken, matched by tsId: one for each volume.",
+        )
         self._defineValidationParams(form)
         form.addSection(label="Training")
         add_job_params(form, DualTrainJob, TRAINING)
@@ -124,8 +142,16 @@ class ProtCryodenDualTrain(ProtCryodenOneJob):
 
     # --------------------------- STEPS functions -----------------------------
     def _job(self) -> DualTrainJob:
-        return train_job(self._items(self.inputNoisy), self._items(self.inputClean), self.folder(),
-                         self._jobSettings(), **self._files())  # fmt: skip
+        noisy = self._items(self.inputNoisy)
+        return train_job(
+            noisy,
+            self._items(self.inputClean),
+            self.folder(),
+            self._jobSettings(),
+            widest_range(self._tiltRanges(noisy)),
+            self.useHalfMaps.get(),
+            **self._files(),
+        )
 
     def _awaited(self) -> List[str]:
         return [self.folder().model]
@@ -147,13 +173,10 @@ class ProtCryodenDualTrain(ProtCryodenOneJob):
         noisy, clean = self._items(self.inputNoisy), self._items(self.inputClean)
         if not noisy or not clean:
             return [*problems, "Both sets must hold at least one volume."]
-        found: List[str] = []
-        for tomogram in noisy:
-            found.extend(input_problems(tomogram, use_halves=False))
-        masks = self.inputMasks.get()
-        if masks is not None:
-            without = [item.getTsId() for item in noisy if item.getTsId() not in masks.getTSIds()]
-            found.extend("There is no mask for %s; give one for each tomogram, or none." % name for name in without)
+        found = [problem for item in noisy for problem in input_problems(item, self.useHalfMaps.get())]
+        found.extend(self.tiltRangeProblems(noisy))
+        for masks, items in self._maskedItems():
+            found.extend(_without_mask(masks, items))
         if not found:
             try:
                 self._job()
@@ -164,10 +187,8 @@ class ProtCryodenDualTrain(ProtCryodenOneJob):
     def _warnings(self) -> List[str]:
         noisy = self._items(self.inputNoisy)
         warnings = []
-        if ranges_differ(noisy):
+        if not self.tiltRangeProblems(noisy) and ranges_differ(self._tiltRanges(noisy)):
             warnings.append("The tomograms have different tilt ranges; the model takes the widest for all.")
-        if not any(acquisition_range(item) for item in noisy):
-            warnings.append("The tilt range of the tomograms is not known; that of the form is taken.")
         given = self.inputNoisy.get().getSamplingRate() if noisy else None
         if given and self.voxelSize.get() < 0.95 * given:
             warnings.append(
@@ -209,14 +230,33 @@ class ProtCryodenDualTrain(ProtCryodenOneJob):
         items = pointer.get()
         return [item.clone() for item in items.iterItems()] if items is not None else []
 
+    def _tiltRanges(self, noisy: List[Any]) -> List[TiltRange]:
+        return [self.tiltRangeOf(item) for item in noisy]
+
+    def _maskedItems(self) -> List[Tuple[Any, List[Any]]]:
+        """The sets of masks that were given, each with what it is for."""
+        pairs = ((self.inputMasks, self.inputNoisy), (self.inputCleanMasks, self.inputClean))
+        return [(masks.get(), self._items(items)) for masks, items in pairs if masks.get() is not None]
+
     def _files(self) -> Dict[str, Any]:
         """Masks and the pair of known truth, as parameters of the job."""
         files: Dict[str, Any] = {}
-        masks = self.inputMasks.get()
-        if masks is not None:
-            found = [masks.getItem(Tomogram.TS_ID_FIELD, item.getTsId()) for item in self._items(self.inputNoisy)]
-            files["noisy_masks"] = files_of(found)
+        for name, masks, items in (
+            ("noisy_masks", self.inputMasks.get(), self.inputNoisy),
+            ("clean_masks", self.inputCleanMasks.get(), self.inputClean),
+        ):
+            if masks is not None:
+                ids = [item.getTsId() for item in self._items(items)]
+                files[name] = files_of([masks.getItem(Tomogram.TS_ID_FIELD, ts_id) for ts_id in ids])
         for name, pointer in (("noisy", self.inputValidationNoisy), ("clean", self.inputValidationClean)):
             if pointer.get() is not None:
                 files["validation_" + name] = files_of([pointer.get()])[0]
         return files
+
+
+def _without_mask(masks: Any, items: List[Any]) -> List[str]:
+    """A sentence for each volume that has no mask in a set."""
+    if items and not isinstance(items[0], Tomogram):
+        return ["Masks are matched by tsId, which only sets of tomograms have; leave the masks of the volumes out."]
+    without = [item.getTsId() for item in items if item.getTsId() not in masks.getTSIds()]
+    return ["There is no mask for %s; give one for each, or none." % name for name in without]

@@ -4,18 +4,19 @@ from typing import Any, Dict, List
 
 from pyworkflow import BETA
 from pyworkflow.protocol.constants import LEVEL_ADVANCED
-from pyworkflow.protocol.params import Form
+from pyworkflow.protocol.params import Form, PointerParam
 from tomo.objects import SetOfTomograms
 
 from cryoden_core.jobs import DualWedgeJob
 
 from ..constants import OUTPUT_FAILED, OUTPUT_TOMOGRAMS
-from ..dual import acquisition_range
+from ..dual import files_of
 from ..forms import add_job_params
 from .protocol_dual_apply import ProtCryodenDualApply
+from .tilt_range import TiltRangeChoice
 
 
-class ProtCryodenDualWedge(ProtCryodenDualApply):
+class ProtCryodenDualWedge(ProtCryodenDualApply, TiltRangeChoice):
     """
     Fills the missing wedge of tomograms and leaves what was measured as it is: a network learns from each tomogram
     itself, by finding again what is cut away from it on purpose, and is then asked for what is really missing.
@@ -43,14 +44,20 @@ class ProtCryodenDualWedge(ProtCryodenDualApply):
             form,
             "Tomograms",
             "Denoised ones, or raw ones with good contrast.",
-            "A network for the missing wedge from elsewhere (*import model*): it is applied, nothing is trained.",
+            "A network for the missing wedge, from *import model*: it is applied, nothing is trained. A run without "
+            "one leaves its network in extra/<tsId>/model.safetensors.",
         )
-        add_job_params(
-            form,
-            DualWedgeJob,
-            (("tilt_min", "Lowest tilt angle", "Used where the acquisition of a tomogram does not say it."),
-             ("tilt_max", "Highest tilt angle", "Used where the acquisition of a tomogram does not say it.")),
-        )  # fmt: skip
+        form.addParam(
+            "inputTrainWith",
+            PointerParam,
+            pointerClass="SetOfTomograms",
+            allowsNull=True,
+            expertLevel=LEVEL_ADVANCED,
+            label="Train on these too (optional)",
+            help="More tomograms of the same kind and tilt range, from which the network of each tomogram learns too; "
+            "the set above may be given here again. Without a model only.",
+        )
+        self._defineTiltRangeParams(form, DualWedgeJob)
         form.addSection(label="Method")
         add_job_params(
             form,
@@ -69,26 +76,21 @@ class ProtCryodenDualWedge(ProtCryodenDualApply):
 
     # --------------------------- STEPS functions -----------------------------
     def _itemSettings(self, tsId: str) -> Dict[str, Any]:
-        known = acquisition_range(self._items[tsId])
-        return dict(zip(("tilt_min", "tilt_max"), known)) if known else {}
+        tilt_min, tilt_max = self.tiltRangeOf(self._items[tsId])
+        return {"tilt_min": tilt_min, "tilt_max": tilt_max, "train_with": self._trainedWith(tsId)}
+
+    def _trainedWith(self, tsId: str) -> List[str]:
+        """The further tomograms that the network of one learns from."""
+        more = self.inputTrainWith.get()
+        if more is None:
+            return []
+        own = files_of([self._items[tsId]])
+        with self._lock:
+            return [path for path in files_of(item.clone() for item in more.iterItems()) if path not in own]
 
     # --------------------------- INFO functions ------------------------------
-    def _warnings(self) -> List[str]:
-        tomograms = self.getInputSet()
-        if tomograms is None:
-            return []
-        without = [item.getTsId() for item in tomograms.iterItems() if acquisition_range(item) is None]
-        if not without:
-            return super()._warnings()
-        return [
-            "No tilt range is known for %s: %g to %g degrees is taken." % (
-                ", ".join(without[:5]), self.tilt_range()[0], self.tilt_range()[1]),
-            *super()._warnings(),
-        ]  # fmt: skip
-
-    def tilt_range(self) -> Any:
-        """The tilt range of the form, degrees."""
-        return self.tiltMin.get(), self.tiltMax.get()
+    def _jobProblems(self) -> List[str]:
+        return self.tiltRangeProblems(self.getInputSet().iterItems()) or super()._jobProblems()
 
     def _done(self, count: int) -> str:
         return "The missing wedge of %d tomograms was filled (mode %s)" % (count, self.getEnumText("mode"))

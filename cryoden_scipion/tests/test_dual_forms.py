@@ -5,16 +5,29 @@ import tempfile
 import unittest
 
 import numpy as np
-from tomo.objects import TomoAcquisition, Tomogram
+from tomo.objects import SetOfTiltSeries, TiltImage, TiltSeries, TomoAcquisition, Tomogram
 
-from cryoden_core.jobs import JobError, NmsgJob, default_of, read_json
+from cryoden_core.jobs import (
+    CleanDomainJob,
+    DualConvertJob,
+    DualDenoiseJob,
+    DualSimulateJob,
+    DualTrainJob,
+    DualWedgeJob,
+    JobError,
+    NmsgJob,
+    default_of,
+    parameters_of,
+    read_json,
+)
 
 from ..constants import OUTPUT_FAILED
-from ..dual import acquisition_range, common_range, seed_of
-from ..forms import job_settings
+from ..dual import acquisition_range, ranges_differ, seed_of, tilt_series_range, widest_range
+from ..forms import form_name, job_settings
 from ..model_file import model_object, model_problems, read_about
 from ..objects import CryodenModel
 from ..protocols import (
+    ProtCryodenDualCleanDomain,
     ProtCryodenDualConvert,
     ProtCryodenDualDenoise,
     ProtCryodenDualSimulate,
@@ -23,6 +36,7 @@ from ..protocols import (
     ProtCryodenImportModel,
     ProtCryodenNmsgDenoise,
 )
+from ..protocols.tilt_range import GIVEN, OF_TILT_SERIES
 from ..wizards.wizard_contrast import guessed_contrast
 from ..wizards.wizard_thickness import voxels_of
 from . import standin_core, synthetic
@@ -35,17 +49,37 @@ ABOUT = {
 }  # fmt: skip
 
 
+#: What a protocol fills in by itself, whatever the job: files, how it is run, and what the project knows.
+EVERYWHERE = {"input", "output", "model", "run_folder", "resume", "device", "threads", "voxel_size"}
+#: Each job with its protocol and what else that fills in, from inputs and switches of the form.
+FORMS = (
+    (CleanDomainJob, ProtCryodenDualCleanDomain, {"templates", "membrane_templates", "existing"}),
+    (DualTrainJob, ProtCryodenDualTrain,
+     {"noisy", "clean", "noisy_even", "noisy_odd", "noisy_masks", "clean_masks", "validation_noisy", "validation_clean",
+      "noisy_voxel_size", "clean_voxel_size", "tilt_angles"}),
+    # Denoising draws nothing: its seed has no effect.
+    (DualDenoiseJob, ProtCryodenDualDenoise, {"even", "odd", "output_even", "output_odd", "uncertainty", "seed"}),
+    (DualSimulateJob, ProtCryodenDualSimulate, {"noise_from", "labels", "coordinates"}),
+    (DualConvertJob, ProtCryodenDualConvert, {"noise_from"}),
+    (DualWedgeJob, ProtCryodenDualWedge, {"tilt_angles", "train_with", "save_model"}),
+)  # fmt: skip
+
+
 class TestForms(unittest.TestCase):
     """Forms, without a project."""
 
     def test_the_forms_defaults_are_those_of_the_jobs(self):
-        from cryoden_core.jobs import DualTrainJob
-
         for job, protocol in [(found.JOB, found()) for found in APPLIED] + [(DualTrainJob, ProtCryodenDualTrain())]:
             settings = job_settings(protocol, job)
             self.assertGreater(len(settings), 4, job.system)
             for name, value in settings.items():
                 self.assertEqual(value, default_of(job, name), "%s: %s" % (job.system, name))
+
+    def test_every_parameter_of_the_jobs_is_in_the_form_or_filled_in_from_the_project(self):
+        for job, protocol_class, filled_in in FORMS:
+            protocol, known = protocol_class(), set(parameters_of(job))
+            missing = {name for name in known if not protocol.hasAttribute(form_name(name))}
+            self.assertEqual(missing - EVERYWHERE, set(filled_in), job.system)
 
     def test_every_parameter_has_a_label_and_a_help_text(self):
         for protocol in [found() for found in (*APPLIED, ProtCryodenDualTrain, ProtCryodenImportModel)]:
@@ -69,9 +103,22 @@ class TestPure(unittest.TestCase):
         self.assertEqual(acquisition_range(self.tomogram(-55, 48)), (-55, 48))
         self.assertIsNone(acquisition_range(self.tomogram(None, None)))
         self.assertIsNone(acquisition_range(self.tomogram(0, 0)))
-        both = [self.tomogram(-55, 48), self.tomogram(-50, 60), self.tomogram(0, 0)]
-        self.assertEqual(common_range(both, (-1, 1)), (-55, 60))
-        self.assertEqual(common_range(both[2:], (-40, 40)), (-40, 40))
+        self.assertEqual(widest_range([(-55, 48), (-50, 60)]), (-55, 60))
+        self.assertTrue(ranges_differ([(-55, 48), (-50, 60)]))
+        self.assertFalse(ranges_differ([(-55, 48), (-54, 50)]))
+
+    def test_excluded_views_do_not_count_for_the_tilt_range(self):
+        images = []
+        for angle, is_enabled in ((-60, False), (-51, True), (0, True), (48, True), (60, False)):
+            image = TiltImage(tiltAngle=angle)
+            image.setEnabled(is_enabled)
+            images.append(image)
+        tilt_series = TiltSeries(tsId="t")
+        tilt_series.iterItems = lambda: iter(images)
+        self.assertEqual(tilt_series_range(tilt_series), (-51, 48))
+        images[:] = [images[0], images[-1]]
+        with self.assertRaisesRegex(JobError, "no view that is not excluded"):
+            tilt_series_range(tilt_series)
 
     def test_two_items_get_different_noise_and_the_same_one_the_same(self):
         self.assertEqual(seed_of(1, "a"), seed_of(1, "a"))
@@ -187,13 +234,44 @@ class TestDualJobs(StandInTest):
             self.assertFalse(tomogram.hasHalfMaps())
         self.assertEqual(protocol._registeredIds(), {"TS_1"})
 
-    def test_the_angles_of_the_acquisition_go_before_those_of_the_form(self):
+    def test_the_tilt_range_is_that_of_the_source_that_was_chosen(self):
         protocol = self.newProtocol(
-            ProtCryodenDualWedge, useGpu=False, inputSetOfTomograms=self.tomograms, tiltMin=-30.0
-        )
+            ProtCryodenDualWedge, useGpu=False, inputSetOfTomograms=self.tomograms, tiltMin=-30.0,
+            inputTrainWith=self.tomograms,
+        )  # fmt: skip
         self.launchProtocol(protocol)
         job = read_json(protocol._itemFolder("TS_1").request)["parameters"]
         self.assertEqual((job["tilt_min"], job["tilt_max"], job["model"]), (-51, 47, ""))
+        self.assertEqual([os.path.basename(path) for path in job["train_with"]], ["TS_2.mrc"])
+        tomogram = self.tomograms.getFirstItem().clone()
+        protocol.tiltRangeFrom.set(GIVEN)
+        self.assertEqual(protocol.tiltRangeOf(tomogram), (-30, 60))
+        protocol.tiltRangeFrom.set(OF_TILT_SERIES)
+        self.assertEqual(protocol._validate(), ["Choose the tilt series, or another source of the tilt range."])
+        protocol.inputSetOfTiltSeries.set(self.tiltSeries("TS_1", (-57.0, 0.0, 42.0)))
+        self.assertEqual(protocol.tiltRangeOf(tomogram), (-57, 42))
+        (problem,) = protocol._validate()
+        self.assertIn("There is no tilt series TS_2", problem)
+
+    def tiltSeries(self, ts_id, angles):
+        tilt_series = SetOfTiltSeries.create(self.data)
+        item = TiltSeries(tsId=ts_id)
+        tilt_series.append(item)
+        for index, angle in enumerate(angles):
+            image = TiltImage(tiltAngle=angle)
+            image.setLocation(index + 1, "stack.mrc")
+            item.append(image)
+        item.write()
+        tilt_series.update(item)
+        tilt_series.write()
+        return tilt_series
+
+    def test_without_a_tilt_range_nothing_is_guessed(self):
+        bare = self.tomograms.getFirstItem().clone()
+        bare.setAcquisition(TomoAcquisition())
+        for protocol_class in (ProtCryodenDualTrain, ProtCryodenDualWedge):
+            with self.assertRaisesRegex(JobError, "the tilt range of TS_1 is not known"):
+                protocol_class().tiltRangeOf(bare)
 
     def test_nmsg_keeps_the_wedge_of_the_acquisitions_angles_only_when_asked(self):
         values = dict(QUICK, inputSetOfTomograms=self.tomograms)
@@ -221,7 +299,19 @@ class TestDualJobs(StandInTest):
         self.assertEqual((job["tilt_min"], job["tilt_max"], job["contrast"]), (-51, 47, "dark"))
         self.assertEqual((job["noisy_voxel_size"], job["clean_voxel_size"]), (synthetic.SAMPLING_RATE,) * 2)
         self.assertEqual([len(job["noisy"]), len(job["clean"])], [2, 1])
+        self.assertEqual((job["noisy_even"], job["noisy_odd"]), ([], []))
         self.assertEqual((protocol.model.getContrast(), protocol.model.getTrainedOn()), ("dark", "TS_1, TS_2"))
+
+    def test_halves_take_part_when_they_are_asked_for_and_every_tomogram_has_them(self):
+        protocol = self.newProtocol(
+            ProtCryodenDualTrain, useGpu=False, inputNoisy=self.tomograms, inputClean=self.other(), useHalfMaps=True
+        )
+        self.assertIn("TS_2 has no half maps", "".join(protocol._validate()))
+        protocol._items = lambda pointer: [pointer.get().getFirstItem().clone()]
+        job = protocol._job()
+        self.assertEqual(
+            [os.path.basename(path) for path in (*job.noisy_even, *job.noisy_odd)], ["TS_1_even.mrc", "TS_1_odd.mrc"]
+        )
 
     def test_a_set_cannot_be_noisy_and_clean_at_once(self):
         protocol = self.newProtocol(

@@ -1,8 +1,9 @@
 """The studies of ``dual_quality.py`` beyond denoising: simulations, the missing wedge, and invented particles.
 
 - simulation: tomograms of the clean densities against the real ones, beside the two halves of the real ones, the map
-  with white noise, and the map with noise of the measured spectrum; how different draws are; whether the noise travels
-  through its code; whether simulations show their maps more plainly than tomograms do.
+  with white noise, and the map with noise of the measured spectrum; how different draws are, and how strong their noise
+  is against the real one; what noise is found in a tomogram; whether the noise travels through its code; whether
+  simulations show their maps more plainly than tomograms do.
 - wedge: what ``dual wedge`` puts into the missing wedge of the test tomogram, as it is and denoised by DUAL, against
   the density; what DUAL's denoiser puts there; and the self-test of the paper.
 - hallucination: what each denoiser makes of the test tomogram's noise alone, of its phases randomised and of its
@@ -15,14 +16,17 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from dual_data import CHOOSING, CLEAN, NOISY, TEST, TILT_LIMIT, VOXEL_SIZE, computing, once, quietly, training_figures
 
-from cryoden_core import mrc
+from cryoden_core import metrics, mrc
 from cryoden_core.evaluation import hallucination as judging
 from cryoden_core.evaluation import realism, steganography
 from cryoden_core.evaluation import wedge as wedge_judging
+from cryoden_core.fourier import radial_power_spectrum
 from cryoden_core.jobs import (
     DualConvertJob,
+    DualEncodeNoiseJob,
     DualSimulateJob,
     DualWedgeJob,
     EvaluateHallucinationJob,
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Draws of one map, to see how different they are.
 DRAWS = 3
+#: Draws whose noise is looked at pair by pair.
+NOISE_DRAWS = 16
 #: Methods whose inventions are counted, where they are among the methods asked for.
 JUDGED = ("nmsg", "dual", "dual_free")
 
@@ -60,6 +66,12 @@ def simulation(bench: Bench) -> None:
         signal, real, ratio = (found["signal"][name] for name in ("simulated", "real", "ratio"))
         print(f"correlation with the map: simulation {signal:.3f}, tomogram {real:.3f}, ratio {ratio:.2f}")
         print(f"cycle gap {found['cycle_gap']:.3f}")
+        noise = once(
+            bench.path("simulation", f"noise_{bench.training(seed)}.json"),
+            partial(_noise, bench, seed),
+            bench.options.redo,
+        )
+        print("; ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in noise.items()))
         figures = training_figures(bench.trained[seed])["figures"]
         print("last check of the training: " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
 
@@ -116,6 +128,28 @@ def _hidden(bench: Bench, seed: int) -> dict[str, Any]:
         "signal": steganography.effective_signal(
             mrc.read_volume(simulated), test.volume("truth"), tomogram, test.volume("truth")
         ),
+    }
+
+
+def _noise(bench: Bench, seed: int) -> dict[str, float]:
+    """What noise is found in the test tomogram, and what noise many simulations of its density have."""
+    test, stem = bench.models[TEST], bench.path("simulation", f"{bench.training(seed)}_noise")
+    job = {"input": test.file("tomogram"), "output": stem + ".mrc", "model": bench.trained[seed]}
+    encoded = quietly(DualEncodeNoiseJob.from_parameters({**job, **computing(bench.options)}))
+    written = _simulate(bench, seed, test.file("density"), stem + "_draw.mrc", draws=NOISE_DRAWS)
+    draws = [metrics.standardised(mrc.read_volume(path)) for path in written]
+    apart = realism.diversity(draws)
+    mean, sd = np.mean(draws, axis=0), test.volume("tomogram").std()
+    power = np.mean([radial_power_spectrum(draw - mean)[1] for draw in draws], axis=0) * len(draws) / (len(draws) - 1)
+    frequency, real = radial_power_spectrum((test.volume("tomogram") - test.volume("noise_free")) / sd)
+    ratio = np.log(power / real)[(frequency > 0.02) & (frequency < 0.45)]
+    for path in written:
+        os.remove(path)
+    return {
+        **{name: encoded[name] for name in ("noise_sd", "drawn_sd", "correlation", "correlation_of_means")},
+        **{name: apart[name] for name in ("residual_expected", "residual_departure")},
+        "residual_power_ratio": float(np.exp(ratio.mean())),
+        "residual_power_log_distance": float(np.abs(ratio).mean()),
     }
 
 

@@ -31,6 +31,8 @@ from .translate import grey_scale, network_function, scratch_volume
 
 #: Edge of the block of drawn noise that the noise of a tomogram is compared with.
 _DRAWN_EDGE = 64
+#: Lent noise that is this many times stronger or weaker than drawn noise is pointed out.
+SPREAD_TOLERANCE = 1.25
 
 
 def encode_noise(job: DualEncodeNoiseJob, progress: Progress) -> dict[str, Any]:
@@ -88,8 +90,7 @@ def figures_of(model: DualModel, volume: DomainVolume, noise: np.ndarray, device
         code holds the noise of every voxel; ``correlation_of_means``, the same of means over 4 x 4 x 4 voxels, which
         should be near 0: what is seen there is structure.
     """
-    edge = model.architecture.patch if model.architecture.code == "vector" else _DRAWN_EDGE
-    drawn = model.draw_noise((edge, edge, edge), torch.Generator().manual_seed(0), device).cpu().numpy()
+    drawn = _drawn_block(model, device)
     found: dict[str, float] = {}
     for name, values in (("noise", noise), ("drawn", drawn)):
         block = report.central_block(values).astype(np.float64)
@@ -98,6 +99,27 @@ def figures_of(model: DualModel, volume: DomainVolume, noise: np.ndarray, device
     found["correlation"] = metrics.correlation(volume, noise)  # type: ignore[arg-type]
     found["correlation_of_means"] = grey_scale(volume, noise)[2]
     return found
+
+
+def _drawn_block(model: DualModel, device: torch.device) -> np.ndarray:
+    """A block of noise that the model draws, always the same."""
+    edges = (_DRAWN_EDGE,) * 3
+    return model.draw_noise(edges, torch.Generator().manual_seed(0), device).cpu().numpy()
+
+
+def point_out_spread(setting: Setting, lent: np.ndarray, amplitude: float) -> None:
+    """Warn when lent noise, at an amplitude, is stronger or weaker than the noise that the model draws.
+
+    Training asks codes of tomograms to be distributed like those that are drawn, but does not make sure of it.
+    """
+    drawn = _drawn_block(setting.model, setting.device)
+    share = amplitude * mrc.volume_statistics(lent).sd / mrc.volume_statistics(drawn).sd
+    if not 1 / SPREAD_TOLERANCE < share < SPREAD_TOLERANCE:
+        setting.progress.warn(
+            f"the tomogram's noise has {share:.2g} times the spread of noise that the model draws, so the map shows "
+            f"{'more' if share < 1 else 'less'} plainly than in the tomograms trained on; --noise "
+            f"{amplitude / share:.2g} makes the spreads equal."
+        )
 
 
 @contextlib.contextmanager

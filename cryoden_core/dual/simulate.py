@@ -27,7 +27,7 @@ from ..tiling import Readable
 from .application import Setting, check_contrast, open_for, write_on_file_grid
 from .domains import DomainVolume, Scale, soft_clip, soft_unclip
 from .model import DualModel
-from .noise import lent_noise, noise_fields
+from .noise import lent_noise, noise_fields, point_out_spread
 from .translate import grey_scale, network_function, scratch_volume, unclipped
 
 
@@ -87,6 +87,8 @@ def simulate(job: DualSimulateJob, progress: Progress) -> dict[str, Any]:
     begin(setting.folder, job)
     written: dict[str, list[Any]] = {"outputs": [], "halves": [], "labels": [], "coordinates": []}
     with lent_noise(setting, source) as lent:
+        if lent is not None and job.noise:
+            point_out_spread(setting, lent, job.noise)
         for number, output in enumerate(job.outputs()):
             name = f" {number + 1} of {job.draws}" if job.draws > 1 else ""
             with noise_fields(setting, clean.shape, lent, number, 1 + job.halves) as noises:

@@ -114,6 +114,19 @@ def test_noise_lent_to_a_simulation_is_that_which_is_written(
     assert residuals[1].std() == pytest.approx(residuals[0].std(), rel=0.15)
 
 
+def test_lent_noise_that_is_weaker_than_drawn_noise_is_pointed_out_with_the_amplitude_that_makes_up_for_it(
+    tomogram: Path, tmp_path: Path, use: Callable
+) -> None:
+    use(model(encoder=Function(lambda volume: 0.25 * fine(volume))))
+    given = {"input": str(tomogram.with_name("truth.mrc")), "model": "m", "noise_from": str(tomogram), "threads": 1}
+    warned = {}
+    for amplitude in (1.0, 4.5):
+        job = {**given, "output": str(tmp_path / "s.mrc"), "noise": amplitude}
+        warned[amplitude] = api.run(DualSimulateJob.from_parameters(job), quiet=True)["warnings"]
+    assert any("more plainly" in text and "--noise 4." in text for text in warned[1.0])
+    assert not warned[4.5]
+
+
 def test_sixteen_draws_have_noise_of_their_own_with_the_power_of_the_real_one(
     tomogram: Path, tmp_path: Path, use: Callable, truth: np.ndarray
 ) -> None:

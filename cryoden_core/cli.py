@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import operator
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -36,6 +38,9 @@ from .jobs import (
 
 DESCRIPTION = f"CryoDen {__version__}: restore cryo-electron tomograms. Each command has its own --help."
 
+
+#: What the operating system answers where a disk, a quota or the largest size of a file is exhausted.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: What the commands with sub-commands are for.
 GROUPS = {
@@ -70,6 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if type(error).__name__ == "Interrupted":
             return _say(f"{error}; go on with --resume.", EXIT_INTERRUPTED)
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            what = error.filename or "the files of the run"
+            return _say(f"cannot write {what}: {(error.strerror or '').lower()}.", EXIT_BAD_INPUT)
         traceback.print_exc()
         return _say(f"{type(error).__name__}: {error}", EXIT_FAILED)
 
@@ -161,7 +169,7 @@ def _job_command(job: type[Job]) -> Any:
     fields.sort(key=len)
     command = dataclasses.make_dataclass(
         job.__name__.replace("Job", "Command"), fields,
-        namespace={"execute": lambda self: _execute(job.from_parameters(_shallow(self)))},
+        namespace={"execute": lambda self: _execute_typed(job.from_parameters(_shallow(self)))},
     )  # fmt: skip
     command.__doc__ = job.__doc__
     return command
@@ -169,6 +177,20 @@ def _job_command(job: type[Job]) -> Any:
 
 def _shallow(command: Any) -> dict[str, Any]:
     return {field.name: getattr(command, field.name) for field in dataclasses.fields(command)}
+
+
+def _execute_typed(job: Job) -> int:
+    """Run what was typed; when it is refused, no folder is left behind that tells of nothing else."""
+    folder = job.folder()
+    fresh = folder is not None and not os.path.exists(folder.path)
+    try:
+        return _execute(job)
+    except JobError:
+        if folder is not None and fresh and os.path.isdir(folder.path):
+            begun = set(os.listdir(folder.path)) - {os.path.basename(path) for path in (folder.lock, folder.progress)}
+            if not begun:
+                shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 def _execute(job: Job) -> int:

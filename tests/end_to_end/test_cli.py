@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -183,6 +184,31 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(to
     assert code == EXIT_BAD_INPUT
     assert_one_sentence(capsys.readouterr().err, "a_file")
     assert (tmp_path / "a_file").read_text() == "in the way"
+
+
+def test_a_refused_command_leaves_no_folder_but_those_of_older_runs(tomogram, tmp_path):
+    refused = ["nmsg", str(tmp_path / "nowhere.mrc"), "-o", str(tmp_path / "denoised.mrc"), *QUICK]
+    assert cryoden(*refused) == EXIT_BAD_INPUT
+    assert os.listdir(tmp_path) == ["tomogram.mrc"]
+    folder = tmp_path / "denoised_cryoden"
+    folder.mkdir()
+    (folder / "checkpoint.pt").write_text("of an older run")
+    assert cryoden(*refused) == EXIT_BAD_INPUT
+    assert (folder / "checkpoint.pt").read_text() == "of an older run"
+
+
+def test_a_full_disk_is_told_in_one_sentence_and_leaves_no_output(tomogram, tmp_path, capsys):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Room for the tables, not for the checkpoint: stands for a disk that fills up in the middle of a run.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        code = cryoden("nmsg", tomogram, "-o", str(tmp_path / "denoised.mrc"), *QUICK)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == EXIT_BAD_INPUT
+    assert_one_sentence(capsys.readouterr().err, "checkpoint.pt")
+    assert not (tmp_path / "denoised.mrc").exists()
+    assert not list(tmp_path.rglob("*.tmp*"))
 
 
 def test_an_absent_gpu_is_refused_unless_the_person_allows_the_cpu(tomogram, tmp_path, capsys):

@@ -89,24 +89,30 @@ def once(path: str, make: Callable[[], dict[str, Any]], redo: bool) -> dict[str,
 
 def make_models(options: argparse.Namespace) -> list[Model]:
     """The ten specimens, with tomograms where they are needed; what is there already is kept."""
-    depth, height, width = options.shape
-    folder = os.path.join(options.out, "specimens")
-    made = quietly(CleanDomainJob.from_parameters({
-        "output": folder, "volumes": 10, "depth": depth, "height": height, "width": width, "voxel_size": VOXEL_SIZE,
-        "templates": [options.templates], "particles": options.particles, "abundance_spread": 100.0, "vesicles": 1,
-        "membrane_radius_min": 150.0, "membrane_radius_max": options.vesicle_radius, "membrane_proteins": 0,
-        "tubes": 0, "sheets": 0, "actin": 0, "microtubules": 0, "clusters": 0, "beads": options.beads,
-        "crowding": 0.0, "seed": options.data_seed, "resume": True,
-    }))  # fmt: skip
-    models = []
-    for index, volume in enumerate(made["volumes"]):
-        gold = [int(label) for label, name in volume["class_of_label"].items() if name == "bead"]
-        models.append(Model(os.path.dirname(volume["density"]), gold[0]))
-        _image(models[-1], index, options)
+    models = pack(os.path.join(options.out, "specimens"), 10, options.data_seed, options)
+    for index, model in enumerate(models):
+        image(model, index, options)
     return models
 
 
-def _image(model: Model, index: int, options: argparse.Namespace) -> None:
+def pack(folder: str, count: int, seed: int, options: argparse.Namespace) -> list[Model]:
+    """Specimens without tomograms; what is there already is kept."""
+    depth, height, width = options.shape
+    made = quietly(CleanDomainJob.from_parameters({
+        "output": folder, "volumes": count, "depth": depth, "height": height, "width": width, "voxel_size": VOXEL_SIZE,
+        "templates": [options.templates], "particles": options.particles, "abundance_spread": 100.0, "vesicles": 1,
+        "membrane_radius_min": 150.0, "membrane_radius_max": options.vesicle_radius, "membrane_proteins": 0,
+        "tubes": 0, "sheets": 0, "actin": 0, "microtubules": 0, "clusters": 0, "beads": options.beads,
+        "crowding": 0.0, "seed": seed, "resume": True,
+    }))  # fmt: skip
+    models = []
+    for volume in made["volumes"]:
+        gold = [int(label) for label, name in volume["class_of_label"].items() if name == "bead"]
+        models.append(Model(os.path.dirname(volume["density"]), gold[0]))
+    return models
+
+
+def image(model: Model, index: int, options: argparse.Namespace) -> None:
     """Write ``truth.mrc`` and, where the split wants it, the tomogram, its halves and what it is without noise."""
     summary = os.path.join(model.folder, "acquisition.json")
     about = {
@@ -127,13 +133,20 @@ def _image(model: Model, index: int, options: argparse.Namespace) -> None:
 
 
 def _acquire(model: Model, density: np.ndarray, seed: int, options: argparse.Namespace) -> Acquisition:
-    # Gold would set the level of the noise by its size, and the particles would have another one in each specimen.
-    labels = model.volume("labels")
     return acquire(
-        density, VOXEL_SIZE, tilt_angles(TILT_LIMIT, options.tilt_step), (labels > 0) & (labels != model.gold_label),
+        density, VOXEL_SIZE, tilt_angles(TILT_LIMIT, options.tilt_step), specimen_mask(model),
         voxel_snr=options.snr, sign="dark", microscope=Microscope(defocus=options.defocus), seed=seed,
         device="cpu" if options.device == "auto" else options.device,
     )  # fmt: skip
+
+
+def specimen_mask(model: Model) -> np.ndarray:
+    """The voxels in which the signal-to-noise ratio is told, bool (z, y, x): all that is labelled but gold.
+
+    Gold would set the level of the noise by its size, and the particles would have another one in each specimen.
+    """
+    labels = model.volume("labels")
+    return (labels > 0) & (labels != model.gold_label)
 
 
 def computing(options: argparse.Namespace) -> dict[str, Any]:

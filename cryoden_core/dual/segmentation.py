@@ -286,25 +286,55 @@ def score_segmentation(labels: np.ndarray, truth: LabelledTomogram) -> dict[str,
     Returns
     -------
     dict
-        ``classes``: for each class by name its ``dice`` and, where the truth has locations, ``precision``,
-        ``recall`` and ``f1`` of the regions' centres; ``mean_dice`` and ``mean_f1`` over the classes that are there;
-        ``foreground_dice``, of all classes as one.
+        The figures of :func:`figures_of`, and ``counts``: for each of ``classes`` its ``voxels`` and, where the truth
+        has locations, ``regions``, and the voxels of the ``foreground``, of all classes as one; each as numbers found,
+        true, and both.
     """
-    classes: dict[str, dict[str, float]] = {}
+    classes: dict[str, dict[str, list[int]]] = {}
     for label, name in truth.class_names.items():
         voxels = voxel_score(labels, truth.mask, label)
-        # What is neither there nor found cannot be judged.
-        figures = {"dice": voxels.f1} if voxels.truths or voxels.picks else {}
+        classes[name] = {"voxels": _numbers(voxels)}
         places = np.array([item.position[::-1] for item in truth.particles if item.label == label]).reshape(-1, 3)
         if len(places):
             found = region_centres(labels, label, SPECK_SHARE * voxels.truths / len(places))
             hits = int((match(found, places, HIT_ANGSTROM / truth.voxel_size) >= 0).sum())
-            score = DetectionScore(len(found), len(places), hits)
-            figures.update(precision=score.precision, recall=score.recall, f1=score.f1)
-        classes[name] = figures
+            classes[name]["regions"] = [len(found), len(places), hits]
     judged = np.asarray(truth.mask) != LEFT_OUT
-    anything = voxel_score((labels > 0) & judged, np.asarray(truth.mask) > 0, True)
-    result: dict[str, Any] = {"classes": classes, "foreground_dice": anything.f1}
+    foreground = voxel_score((labels > 0) & judged, np.asarray(truth.mask) > 0, True)
+    counts = {"classes": classes, "foreground": _numbers(foreground)}
+    return {"counts": counts, **figures_of([counts])}
+
+
+def _numbers(score: DetectionScore) -> list[int]:
+    return [score.picks, score.truths, score.hits]
+
+
+def figures_of(counts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of one or several tomograms together, by the counts of each.
+
+    Returns
+    -------
+    dict
+        ``classes``: for each class by name its ``dice`` and, where the truth has locations, ``precision``,
+        ``recall`` and ``f1`` of the regions' centres; ``mean_dice`` and ``mean_f1`` over the classes;
+        ``foreground_dice``, of all classes as one.  A class that is in none of the tomograms has no figures.
+    """
+
+    def together(numbers: Sequence[list[int]]) -> DetectionScore:
+        return DetectionScore(*(sum(column) for column in zip(*numbers, strict=True)))
+
+    classes: dict[str, dict[str, float]] = {}
+    for name in counts[0]["classes"]:
+        of_class = [item["classes"][name] for item in counts]
+        voxels = together([item["voxels"] for item in of_class])
+        classes[name] = {"dice": voxels.f1} if voxels.truths else {}
+        with_places = [item["regions"] for item in of_class if "regions" in item]
+        if with_places:
+            regions = together(with_places)
+            classes[name].update(precision=regions.precision, recall=regions.recall, f1=regions.f1)
+    result: dict[str, Any] = {
+        "classes": classes, "foreground_dice": together([item["foreground"] for item in counts]).f1,
+    }  # fmt: skip
     for figure in ("dice", "f1"):
         values = [figures[figure] for figures in classes.values() if figure in figures]
         result[f"mean_{figure}"] = float(np.mean(values)) if values else None

@@ -20,6 +20,7 @@ from ..device import resolve_device
 from ..dual.segmentation import (
     LabelledTomogram,
     SegmentationSettings,
+    figures_of,
     read_training_set,
     score_segmentation,
     segment,
@@ -47,8 +48,8 @@ def evaluate(job: EvaluateSegmentationJob, progress: Progress | None = None) -> 
     -------
     dict
         ``groups``, the classes in each, and ``left_out``, those in none; ``tomograms``, a list with ``tomogram``,
-        ``segmentation`` (the file) and what :func:`cryoden_core.dual.segmentation.score_segmentation` gives; ``mean``
-        with the same figures, each over the tomograms that have it.
+        ``segmentation`` (the file) and what :func:`cryoden_core.dual.segmentation.score_segmentation` gives;
+        ``together``, the same figures with the voxels and regions of all tomograms counted as one.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def evaluate(job: EvaluateSegmentationJob, progress: Progress | None = None) -> 
     progress.stage("reading the training sets")
     sets = [read_training_set(path) for path in job.training_sets]
     groups = choose_groups(sets, job.groups, job.smallest)
-    learned, judged = [groups.apply(volume) for volume in sets], _read_tests(job, sets, groups)
+    learned, judged = [groups.apply(volume) for volume in sets], _read_tests(job, sets, groups, progress)
     _warn_of_contrast(job, learned, judged, progress)
     for path in job.outputs():
         mrc.check_writable(path)
@@ -76,7 +77,8 @@ def evaluate(job: EvaluateSegmentationJob, progress: Progress | None = None) -> 
     rows = [_judge(job, index, network, truth, device, progress) for index, truth in enumerate(judged)]
     result = storable({
         "training_sets": job.training_sets, "groups": groups.members, "left_out": groups.left_out, "tomograms": rows,
-        "mean": mean_over_tomograms(rows), "steps": job.steps, "seed": job.seed, "device": str(device),
+        "together": figures_of([row["counts"] for row in rows]),
+        "steps": job.steps, "seed": job.seed, "device": str(device),
         "seconds": round(time.monotonic() - start, 1), "warnings": progress.warnings,
     })  # fmt: skip
     finish(result, format_table(result), job.output)
@@ -86,7 +88,7 @@ def evaluate(job: EvaluateSegmentationJob, progress: Progress | None = None) -> 
 
 
 def _read_tests(
-    job: EvaluateSegmentationJob, sets: Sequence[LabelledTomogram], groups: Groups
+    job: EvaluateSegmentationJob, sets: Sequence[LabelledTomogram], groups: Groups, progress: Progress
 ) -> list[LabelledTomogram]:
     """The tomograms with their labels as groups."""
     tests = []
@@ -102,19 +104,18 @@ def _read_tests(
         particles = read_locations(job.particles[index], path) if job.particles else []
         names = class_names(labels_path, labels, particles)
         truth = LabelledTomogram(data, labels, *robust_statistics(data), names, particles, voxel_size)
-        grouped = groups.apply(truth)
-        if not (grouped.mask > 0).any():
-            there = ", ".join(names[label] for label in np.unique(labels[labels > 0]).tolist())
+        tests.append(groups.apply(truth))
+        there = {label: names[label] for label in np.unique(labels[labels > 0]).tolist()}
+        if not (tests[-1].mask > 0).any():
+            learned = ", ".join(name for members in groups.members.values() for name in members)
             raise JobError(
-                f"no class of {labels_path} ({there}) is one of those learned ({_list(groups)}); a volume.json beside "
-                "the labels names them."
+                f"no class of {labels_path} ({', '.join(there.values())}) is one of those learned ({learned}); a "
+                "volume.json beside the labels names them."
             )
-        tests.append(grouped)
+        for label, name in there.items():
+            if not groups.known_as(name, label):
+                progress.warn(f"class {name!r} of {labels_path} is not in the training sets and is not judged.")
     return tests
-
-
-def _list(groups: Groups) -> str:
-    return ", ".join(name for members in groups.members.values() for name in members)
 
 
 def _warn_of_contrast(
@@ -149,27 +150,11 @@ def _judge(
     return {"tomogram": job.tomograms[index], "segmentation": path or None, **score_segmentation(labels, truth)}
 
 
-def mean_over_tomograms(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of several tomograms, each averaged over those that have it."""
-    classes = {
-        name: {
-            figure: float(np.mean(values)) for figure in FIGURES
-            if (values := [row["classes"][name][figure] for row in rows if figure in row["classes"][name]])
-        }
-        for name in rows[0]["classes"]
-    }  # fmt: skip
-    figures = {
-        name: float(np.mean(values)) if (values := [row[name] for row in rows if row[name] is not None]) else None
-        for name in ("foreground_dice", "mean_dice", "mean_f1")
-    }
-    return {"classes": classes, **figures}
-
-
 def format_table(result: dict[str, Any]) -> str:
-    """The figures of :func:`evaluate` as lines of text, for each tomogram and, of several, their mean."""
+    """The figures of :func:`evaluate` as lines of text, for each tomogram and for several together."""
     blocks = [(row["tomogram"], row) for row in result["tomograms"]]
     if len(blocks) > 1:
-        blocks.append(("mean", result["mean"]))
+        blocks.append(("all tomograms together", result["together"]))
     lines = []
     for title, row in blocks:
         lines.append(line(title, *_TITLES))

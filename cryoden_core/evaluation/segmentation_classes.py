@@ -29,7 +29,7 @@ class Groups:
     members
         Names of the classes that are one, by the group's name, in the order of the labels (from 1 on).
     left_out
-        Classes in no group.
+        Classes that are in no group and have voxels to learn from.
     numbers
         Names of classes by their numbers in the labels that the training sets were made of.
     """
@@ -43,16 +43,19 @@ class Groups:
         """The groups by label."""
         return {index + 1: name for index, name in enumerate(self.members)}
 
+    def known_as(self, name: str, number: int) -> str:
+        """The training sets' name of a class with a name and a number in the labels it comes from; empty for none."""
+        known, by_number = self.numbers.values(), f"class_{number}"
+        if name in known:
+            return name
+        if by_number in known:
+            return by_number
+        return self.numbers.get(number, "") if name == by_number else ""
+
     def label(self, name: str, number: int) -> int:
-        """The label of a class that has a name and, in the labels it comes from, a number; LEFT_OUT without one."""
-        known = {member for members in self.members.values() for member in members} | set(self.left_out)
-        by_number = f"class_{number}"
-        if name not in known and by_number in known:
-            name = by_number
-        elif name == by_number and name not in known:
-            name = self.numbers.get(number, name)
-        found = [label for label, group in self.names.items() if name in self.members[group]]
-        return found[0] if found else LEFT_OUT
+        """The label of such a class; LEFT_OUT without one."""
+        known = self.known_as(name, number)
+        return next((label for label, group in self.names.items() if known in self.members[group]), LEFT_OUT)
 
     def apply(self, volume: LabelledTomogram) -> LabelledTomogram:
         """The same volume with the groups as its classes."""
@@ -90,7 +93,7 @@ def choose_groups(sets: Sequence[LabelledTomogram], asked: Sequence[str], smalle
     }
     members = _asked_for(asked, voxels) if asked else _by_size(voxels, smallest)
     kept = {name for names in members.values() for name in names}
-    return Groups(members, [name for name in voxels if name not in kept], numbers)
+    return Groups(members, [name for name, count in voxels.items() if count and name not in kept], numbers)
 
 
 def _voxels_by_class(sets: Sequence[LabelledTomogram]) -> dict[str, int]:

@@ -14,25 +14,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from . import __version__
-from .jobs import JobError
+from .jobs import JobError, whole_file
+from .mrc import errors_of_writing
 
 
 def save_model(path: str, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    """Write a model, whole or not at all; ``about`` must be JSON, and gets the core's version added."""
+    """Write a model, whole or not at all; ``about`` must be JSON, and gets the core's version added.
+
+    Raises
+    ------
+    JobError
+        When the disk is full or refuses the file for another reason.
+    """
     metadata = {"cryoden": json.dumps({**about, "core_version": __version__})}
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    temporary = f"{path}.tmp{os.getpid()}"
+    values = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, temporary, metadata)
-        # The library makes private files; colleagues of the same group want to apply the model too.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+        with errors_of_writing(path):
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            with whole_file(path) as temporary:
+                save_file(values, temporary, metadata)
+                # The library makes private files; colleagues of the same group want to apply the model too.
+                mask = os.umask(0)
+                os.umask(mask)
+                os.chmod(temporary, 0o666 & ~mask)
+    except SafetensorError as error:
+        raise JobError(f"cannot write the model {path}: {error}.") from error
 
 
 def load_model(path: str, system: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -43,6 +49,8 @@ def load_model(path: str, system: str) -> tuple[dict[str, torch.Tensor], dict[st
     JobError
         When the file is missing, is no model of CryoDen, or belongs to another system.
     """
+    if os.path.isdir(path):
+        raise JobError(f"the model {path} is a folder; give the file in it, such as model.safetensors.")
     if not os.path.isfile(path):
         raise JobError(f"the model {path} does not exist.")
     try:

@@ -6,6 +6,7 @@ loaded when a bar is first shown) and Python 3.8 syntax.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
@@ -13,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
-from .jobs import RunFolder, read_json, write_json
+from .jobs import RunFolder, read_json, whole_file, write_json
 
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 
@@ -59,16 +60,17 @@ def _rewrite(path: str, names: List[str], keep: Callable[[Dict[str, str]], bool]
     if os.path.exists(path):
         with open(path, newline="", encoding="utf-8") as stream:
             rows = [row for row in csv.DictReader(stream) if None not in row and None not in row.values() and keep(row)]
-    temporary = "%s.tmp%d" % (path, os.getpid())
-    with open(temporary, "w", newline="", encoding="utf-8") as stream:
+    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=names)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 class Progress:
     """Reports one run.
+
+    That nothing can be written (the disk is full, say) is an error when the run begins.  Later it is said once in the
+    terminal, and the run goes on: work must not be lost for want of its report, nor the reason why a run failed.
 
     Parameters
     ----------
@@ -87,13 +89,16 @@ class Progress:
         self._start = time.monotonic()
         self._written = -math.inf
         self._bar: Any = None
+        self._silenced = False
         self._stage_start = self._start
         self._stage_first = 0
         self._state: Dict[str, Any] = {
             "state": RUNNING, "stage": "starting", "step": 0, "total": 0, "loss": None,
             "eta_seconds": None, "elapsed_seconds": 0.0, "message": "", "warnings": [],
         }  # fmt: skip
-        self._write(force=True)
+        if folder is not None:
+            os.makedirs(folder.path, exist_ok=True)
+            write_json(self._state, folder.progress)
 
     @property
     def warnings(self) -> List[str]:
@@ -158,11 +163,12 @@ class Progress:
         row.update({name: "%.7g" % value for name, value in values.items()})
         path = self._folder.metrics
         names = _header(path)
-        if not set(row) <= set(names):
-            names += [name for name in row if name not in names]
-            _rewrite(path, names, lambda _: True)
-        with open(path, "a", newline="", encoding="utf-8") as stream:
-            csv.DictWriter(stream, fieldnames=names).writerow(row)
+        with self._not_at_any_price():
+            if not set(row) <= set(names):
+                names += [name for name in row if name not in names]
+                _rewrite(path, names, lambda _: True)
+            with open(path, "a", newline="", encoding="utf-8") as stream:
+                csv.DictWriter(stream, fieldnames=names).writerow(row)
 
     def rewind(self, step: int) -> None:
         """Drop the rows of this stage after ``step``, before an interrupted training goes on from there."""
@@ -194,5 +200,15 @@ class Progress:
             return
         self._written = now
         self._state["elapsed_seconds"] = round(now - self._start, 1)
-        os.makedirs(self._folder.path, exist_ok=True)
-        write_json(self._state, self._folder.progress)
+        with self._not_at_any_price():
+            os.makedirs(self._folder.path, exist_ok=True)
+            write_json(self._state, self._folder.progress)
+
+    @contextlib.contextmanager
+    def _not_at_any_price(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._silenced:
+                self._silenced = True
+                self._print("WARNING: the progress of the run cannot be written: %s." % (error.strerror or error))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from .fourier import radial_power_spectrum
+from .jobs import whole_file
 from .mrc import errors_of_writing
 
 if TYPE_CHECKING:
@@ -202,17 +203,12 @@ def fsc_figure(curves: Mapping[str, Curve], voxel_size: float = 0.0) -> Figure:
 
 
 def save_figure(figure: Figure, path: str) -> None:
-    """Write a figure as PNG under a temporary name, then rename it."""
+    """Write a figure as PNG, whole or not at all."""
     path = os.fspath(path)
-    temporary = "%s.tmp%d" % (path, os.getpid())
-    try:
-        with errors_of_writing(path):
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with errors_of_writing(path):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with whole_file(path) as temporary:
             figure.savefig(temporary, format="png", dpi=110)
-            os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def central_slices(volume: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:

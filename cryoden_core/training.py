@@ -22,7 +22,8 @@ import torch.distributed as dist
 from torch import nn
 
 from .device import mixed_precision
-from .jobs import JobError
+from .jobs import JobError, whole_file
+from .mrc import errors_of_writing
 from .progress import Progress
 
 #: Steps with a loss or gradient that is not finite, one after another, before training goes on in float32; and as
@@ -30,8 +31,8 @@ from .progress import Progress
 PATIENCE = 5
 
 
-class TrainingDiverged(RuntimeError):
-    """The loss stayed NaN or infinite, in float32 too."""
+class TrainingDiverged(JobError):
+    """The loss stayed NaN or infinite, in float32 too: as far as can be known it is the input's fault."""
 
 
 class Interrupted(Exception):
@@ -210,7 +211,13 @@ class Trainer:
             network.load_state_dict(self.averages[name])
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint, whole or not at all.
+
+        Raises
+        ------
+        JobError
+            When the disk is full or refuses it for another reason; the checkpoint before it stays.
+        """
         if not self.checkpoint or self.rank:
             return
         state: dict[str, Any] = {
@@ -224,13 +231,8 @@ class Trainer:
             "rate_factor": self._rate_factor,
             "finished": self._finished,
         }
-        temporary = f"{self.checkpoint}.tmp{os.getpid()}"
-        try:
-            torch.save(state, temporary)
-            os.replace(temporary, self.checkpoint)
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
+        with errors_of_writing(self.checkpoint), whole_file(self.checkpoint) as temporary:
+            _write_state(state, temporary)
 
     def _load(self) -> None:
         if not self.checkpoint or not os.path.exists(self.checkpoint):
@@ -335,6 +337,15 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _write_state(state: dict[str, Any], path: str) -> None:
+    with open(path, "wb") as stream:
+        try:
+            torch.save(state, stream)
+        except RuntimeError as error:
+            # What the operating system refused, a full disk for one, torch hides behind an error of its own archive.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def _join_processes(device: torch.device) -> tuple[int, int]:

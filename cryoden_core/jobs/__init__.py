@@ -48,7 +48,7 @@ from .evaluate import (
     EvaluateSegmentationJob,
     EvaluateWedgeJob,
 )
-from .files import RunFolder, read_json, write_json
+from .files import RunFolder, read_json, whole_file, write_json
 from .nmsg import NMSG_PRESETS, NOISE_MODELS, SMALLEST_TILE, NmsgJob, NmsgTraining, NmsgTrainJob
 from .phantom import PHANTOM_KINDS, PhantomJob
 from .reconstruct import MLP_PRESETS, MlpJob, ReconstructionJob, SirtJob, WbpJob
@@ -103,6 +103,7 @@ __all__ = [
     "parameters_of",
     "read_job",
     "read_json",
+    "whole_file",
     "write_job",
     "write_json",
 ]

@@ -1,27 +1,37 @@
-"""The files of a run: JSON written whole or not at all, and the names in a run folder."""
+"""The files of a run: written whole or not at all, JSON among them, and the names in a run folder."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, Dict
+from typing import Any, Dict, Iterator
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[str]:
+    """A temporary name to write to within the block, which becomes ``path`` when the block ends.
+
+    What was written is on the disk before the name changes: whoever reads ``path`` finds the old file or the whole new
+    one, even after a power cut.  When the block ends with an exception nothing is left, and ``path`` is as it was.
+    """
+    temporary = "%s.tmp%d" % (path, os.getpid())
+    try:
+        yield temporary
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
 
 
 def write_json(content: Any, path: str) -> None:
-    """Write JSON under a temporary name, flush it to the disk, then rename."""
-    temporary = "%s.tmp%d" % (path, os.getpid())
-    try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
+    """Write JSON, whole or not at all."""
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1)
+        stream.write("\n")
 
 
 def read_json(path: str) -> Dict[str, Any]:

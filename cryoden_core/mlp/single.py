@@ -18,7 +18,7 @@ import torch
 from ..device import free_memory
 from ..jobs import JobError
 from ..progress import Progress
-from ..training import Trainer, TrainingDiverged, TrainingSettings
+from ..training import Trainer, TrainingSettings
 from .data import FitData
 from .fields import Field, make_field
 from .fit import FitTask, Stage, Weights
@@ -172,18 +172,9 @@ class SingleFit:
         self.seconds = 0.0
 
     def fit(self, resume: bool = False) -> None:
-        """Train, and keep the moving average of the network.
-
-        Raises
-        ------
-        JobError
-            When the loss stays not finite.
-        """
+        """Train, and keep the moving average of the network; raises as :meth:`Trainer.fit` does."""
         start = time.monotonic()
-        try:
-            self.trainer.fit(resume)
-        except TrainingDiverged as error:
-            raise JobError(str(error)) from error
+        self.trainer.fit(resume)
         self.trainer.use_averages()
         self.seconds = time.monotonic() - start
 

@@ -27,6 +27,16 @@ def test_metadata_that_is_no_json_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_that_cannot_be_finished_leaves_the_old_one_and_says_so(tmp_path, nearly_full_disk):
+    path = tmp_path / "m.safetensors"
+    save_model(str(path), {"a": torch.zeros(1)}, {"system": "nmsg"})
+    before = path.read_bytes()
+    with nearly_full_disk(1000), pytest.raises(JobError, match=r"cannot write the model .*m\.safetensors"):
+        save_model(str(path), {"a": torch.zeros(1000)}, {"system": "nmsg"})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
 def refused(path, system: str = "nmsg") -> str:
     with pytest.raises(JobError) as error:
         load_model(str(path), system)

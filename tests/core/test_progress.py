@@ -1,5 +1,6 @@
 """Progress: the file that the plugin reads, the table of metrics, warnings."""
 
+import errno
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import pytest
 
 from cryoden_core import progress as module
 from cryoden_core.jobs import RunFolder
-from cryoden_core.progress import INTERRUPTED, Progress, read_metrics, read_progress
+from cryoden_core.progress import FAILED, INTERRUPTED, Progress, read_metrics, read_progress
 
 
 @pytest.fixture
@@ -42,14 +43,30 @@ def test_the_file_is_replaced_in_one_piece(folder, monkeypatch):
     before = read_progress(folder.progress)
 
     def crash(source: str, target: str) -> None:
-        json.loads(Path(source).read_text())
-        raise OSError("disk full")
+        assert json.loads(Path(source).read_text())["stage"] == "training"
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(module.os, "replace", crash)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(KeyboardInterrupt):
         shown.stage("training", 10)
     assert read_progress(folder.progress) == before
     assert os.listdir(folder.path) == ["progress.json"]
+
+
+def test_a_full_disk_ends_no_run_and_hides_no_failure(folder, monkeypatch, capsys):
+    shown = quiet(folder)
+
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module.os, "replace", full)
+    shown.stage("training", 10)
+    shown.log(1, {"loss": 1.0})
+    shown.finish(FAILED, "why it failed")
+    assert capsys.readouterr().err.count("cannot be written: No space left on device") == 1
+    assert os.listdir(folder.path) == ["progress.json"]
+    with pytest.raises(OSError, match="No space"):
+        quiet(folder)
 
 
 def test_time_left_is_counted_from_the_steps_of_this_run(folder, monkeypatch):

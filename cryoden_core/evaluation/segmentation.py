@@ -101,6 +101,11 @@ def _read_tests(
                     f"{path} has {voxel_size:.3f} angstrom a voxel and the training set {folder} "
                     f"{volume.voxel_size:.3f}; bring them to one voxel size first."
                 )
+        if job.particles and not voxel_size:
+            raise JobError(
+                f"neither {path} nor the training sets have a voxel size, which the distance of a hit needs; set it in "
+                "the header, or leave out the particles."
+            )
         particles = read_locations(job.particles[index], path) if job.particles else []
         names = class_names(labels_path, labels, particles)
         truth = LabelledTomogram(data, labels, *robust_statistics(data), names, particles, voxel_size)

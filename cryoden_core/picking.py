@@ -149,13 +149,29 @@ def pick(volume: np.ndarray, voxel_size: float, settings: PickingSettings = PUBL
     Picks
         The highest first; cut it with ``best`` or ``above``.
     """
+    return peaks(response(volume, voxel_size, settings), settings.exclusion / voxel_size)
+
+
+def response(volume: np.ndarray, voxel_size: float, settings: PickingSettings = PUBLISHED) -> np.ndarray:
+    """How much each place looks like the middle of a particle: (z, y, x) float32; parameters as for :func:`pick`."""
     values = np.asarray(volume, dtype=np.float32)
     if settings.clip > 0:
         mean, sd = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
         values = np.clip(values, mean - settings.clip * sd, mean + settings.clip * sd)
     filtered = difference_of_gaussians(values, settings.sigma / voxel_size, settings.ratio)
-    positions, scores = _maxima(-filtered if settings.dark else filtered)
-    kept = _apart(positions, settings.exclusion / voxel_size)
+    return -filtered if settings.dark else filtered
+
+
+def peaks(response: np.ndarray, distance: float, allowed: np.ndarray | None = None) -> Picks:
+    """The local maxima of a response (z, y, x) that are no nearer than ``distance`` voxels to a higher one.
+
+    ``allowed`` (z, y, x) is true where a peak may lie; a peak elsewhere is left out before the others are compared.
+    """
+    positions, scores = _maxima(response)
+    if allowed is not None:
+        inside = allowed[tuple(positions.astype(int).T)]
+        positions, scores = positions[inside], scores[inside]
+    kept = _apart(positions, distance)
     return Picks(positions[kept], scores[kept])
 
 

@@ -51,6 +51,7 @@ from .evaluate import (
 from .files import RunFolder, read_json, whole_file, write_json
 from .nmsg import NMSG_PRESETS, NOISE_MODELS, SMALLEST_TILE, NmsgJob, NmsgTraining, NmsgTrainJob
 from .phantom import PHANTOM_KINDS, PhantomJob
+from .pick import PickJob
 from .reconstruct import MLP_PRESETS, MlpJob, ReconstructionJob, SirtJob, WbpJob
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "NmsgTraining",
     "Parameter",
     "PhantomJob",
+    "PickJob",
     "ReconstructionJob",
     "RunFolder",
     "SirtJob",
@@ -117,6 +119,7 @@ SYSTEMS: Dict[str, Type[Job]] = {
         MlpJob,
         WbpJob,
         SirtJob,
+        PickJob,
         EvaluateJob,
         EvaluatePickingJob,
         EvaluateRealismJob,

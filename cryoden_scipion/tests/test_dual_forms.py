@@ -254,7 +254,7 @@ class TestDualJobs(StandInTest):
         self.assertIn("There is no tilt series TS_2", problem)
 
     def tiltSeries(self, ts_id, angles):
-        tilt_series = SetOfTiltSeries.create(self.data)
+        tilt_series = SetOfTiltSeries.create(tempfile.mkdtemp())
         item = TiltSeries(tsId=ts_id)
         tilt_series.append(item)
         for index, angle in enumerate(angles):

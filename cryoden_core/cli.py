@@ -32,9 +32,12 @@ from .jobs import (
     DeviceError,
     Job,
     JobError,
+    Parameter,
+    default_of,
     parameters_of,
     read_job,
 )
+from .jobs.contract import shown
 
 DESCRIPTION = f"CryoDen {__version__}: restore cryo-electron tomograms. Each command has its own --help."
 
@@ -119,6 +122,7 @@ def _parse(given: list[str]) -> Any:
         words, rest = [*words, rest[0]], rest[1:]
     about = found.__doc__
     if isinstance(found, dict):
+        rest = rest or ["--help"]
         about = GROUPS[words[-1]] if len(words) > 1 else DESCRIPTION
         found = typing.Union[tuple(_listed(name, command) for name, command in found.items())]
     return tyro.cli(found, prog=" ".join(words), description=about, args=rest)
@@ -154,9 +158,10 @@ def _job_command(job: type[Job]) -> Any:
         about = field.metadata["parameter"]
         kind: Any = hints[field.name]
         named: dict[str, Any] = {"aliases": [about.alias]} if about.alias else {}
-        if about.positional and typing.get_origin(kind) is not list:
-            named["metavar"] = field.name.upper()
-        details: list[Any] = [tyro.conf.arg(help=about.describe(), **named)]
+        if kind is not bool:
+            named["metavar"] = _placeholder(field.name, about, kind)
+        default = "required" if about.required else "default: " + (shown(default_of(job, field.name)) or "empty")
+        details: list[Any] = [tyro.conf.arg(help=about.describe(), help_behavior_hint=f"({default})", **named)]
         if about.positional:
             details.append(tyro.conf.Positional)
         annotated: Any = operator.getitem(Annotated, (kind, *details))
@@ -173,6 +178,14 @@ def _job_command(job: type[Job]) -> Any:
     )  # fmt: skip
     command.__doc__ = job.__doc__
     return command
+
+
+def _placeholder(name: str, about: Parameter, kind: Any) -> str:
+    """What stands for the value in the help."""
+    word = "WORD" if about.choices else {int: "N", float: "X"}.get(kind, "NAME")
+    if about.positional:
+        word = name.upper()
+    return word + " ..." if typing.get_origin(kind) is list else word
 
 
 def _shallow(command: Any) -> dict[str, Any]:

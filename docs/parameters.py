@@ -10,6 +10,7 @@ import inspect
 from pathlib import Path
 
 from cryoden_core.jobs import SYSTEMS, Job, Parameter, default_of
+from cryoden_core.jobs.contract import shown
 
 PAGE = Path(__file__).resolve().with_suffix(".rst")
 HEAD = """\
@@ -65,15 +66,6 @@ def row(*cells: str) -> list[str]:
         f"   {'* -' if first else '  -'} {cell}".rstrip()
         for first, cell in zip([True, False, False], cells, strict=True)
     ]
-
-
-def shown(value: object) -> str:
-    """A default as one types it; empty texts and lists are shown as nothing."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value in ("", []):
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def escaped(text: str) -> str:

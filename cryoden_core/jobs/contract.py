@@ -56,12 +56,15 @@ class Parameter:
         if self.unit:
             text += " [%s]" % self.unit
         if self.choices:
-            text += " (one of %s)" % ", ".join(self.choices)
+            text += " (one of %s)" % self._listed_choices()
         elif self.minimum is not None or self.maximum is not None:
             low = "-inf" if self.minimum is None else _number(self.minimum)
             high = "inf" if self.maximum is None else _number(self.maximum)
             text += " (%s to %s)" % (low, high)
         return text
+
+    def _listed_choices(self) -> str:
+        return ", ".join(choice or "empty" for choice in self.choices)
 
     def problem(self, name: str, value: Any, kind: type) -> Optional[str]:
         """The sentence that says what is wrong with ``value``, or None."""
@@ -75,7 +78,7 @@ class Parameter:
         if self.required and not value:
             return "parameter '%s' is missing: %s" % (name, self.help)
         if self.choices and value not in self.choices:
-            return "parameter '%s' must be one of %s, not %r" % (name, ", ".join(self.choices), value)
+            return "parameter '%s' must be one of %s, not %r" % (name, self._listed_choices(), value)
         if isinstance(value, float) and not math.isfinite(value):
             return "parameter '%s' must be a finite number, not %r" % (name, value)
         if self.minimum is not None and value < self.minimum:
@@ -111,6 +114,15 @@ def default_of(job: Type[Job], name: str) -> Any:
                 return field.default_factory()
             return field.default
     raise KeyError(name)
+
+
+def shown(value: Any) -> str:
+    """A value as one types it; empty texts and lists are shown as nothing."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " ".join(value)
+    return "%g" % value if isinstance(value, float) else str(value)
 
 
 @dataclass

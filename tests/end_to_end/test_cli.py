@@ -50,6 +50,24 @@ def test_help_opens_with_what_the_command_is_about(capsys):
     assert told.index("--noisy") < told.index("--preset") < told.index("--device")
 
 
+def test_help_tells_each_default_as_one_types_it(capsys):
+    assert cryoden("mlp", "--help") == EXIT_OK
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for part in ("INPUT", "--held-out, --no-held-out", "(default: yes)", "[degrees] (-90 to 90) (default: 0)"):
+        assert part in told, part
+    for part in ("STR", "FLOAT", "default: ''", "True", "(default: )"):
+        assert part not in told, part
+    assert cryoden("evaluate", "picking", "--help") == EXIT_OK
+    told = capsys.readouterr().out
+    assert "TOMOGRAMS ..." in told and "[" + "'particle'" not in told
+
+
+def test_a_command_without_its_action_answers_with_the_actions(capsys):
+    for words in ([], ["dual"]):
+        cryoden(*words)
+        assert "denoise" in capsys.readouterr().out.lower()
+
+
 def test_a_denoised_tomogram_keeps_shape_and_voxel_size_and_brings_its_report(tomogram, tmp_path):
     output = tmp_path / "denoised.mrc"
     assert cryoden("nmsg", tomogram, "-o", str(output), *QUICK) == EXIT_OK

@@ -16,28 +16,32 @@ from .jobs import ComputeJob, DeviceError
 def resolve_device(job: ComputeJob, warn: Callable[[str], None]) -> torch.device:
     """The device a job asks for, with the number of CPU threads set.
 
+    Several processes that ``torchrun`` started on one computer take one GPU each and share the CPU's cores.
+
     Raises
     ------
     DeviceError
         A GPU was asked for and is absent, and the job does not allow the CPU instead.
     """
-    torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(job.threads or max(1, len(os.sched_getaffinity(0)) // beside))
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if job.device == "cpu" or (job.device == "auto" and not available):
         return torch.device("cpu")
-    index = int(job.device[5:]) if job.device.startswith("cuda:") else 0
+    index = int(job.device[5:] if job.device.startswith("cuda:") else os.environ.get("LOCAL_RANK", "0"))
     if index < available:
         torch.cuda.set_device(index)
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         return torch.device("cuda", index)
     found = f"{available} GPU{'s' if available != 1 else ''} can be used by torch {torch.__version__}"
+    asked = f"the GPU {job.device} was asked for"
+    if beside > 1:
+        asked += f" by process {index + 1} of {beside}"
     if job.cpu_fallback:
-        warn(f"the GPU {job.device} was asked for but {found}; computing on the CPU instead.")
+        warn(f"{asked} but {found}; computing on the CPU instead.")
         return torch.device("cpu")
-    raise DeviceError(
-        f"the GPU {job.device} was asked for but {found}; use --device cpu, or allow the CPU with --cpu-fallback."
-    )
+    raise DeviceError(f"{asked} but {found}; use --device cpu, or allow the CPU with --cpu-fallback.")
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -142,7 +142,7 @@ class Trainer:
             part.backward()
             finite &= bool(torch.isfinite(part))
         parameters = [p for group in chosen.param_groups for p in group["params"] if p.grad is not None]
-        self._average_gradients(parameters)
+        finite = self._average_gradients(parameters, finite)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         if not (finite and torch.isfinite(norm)):
             self._count_bad_step(optimizer)
@@ -183,11 +183,12 @@ class Trainer:
                 self._update_averages()
                 self.step += 1
                 self._report(values)
+                stop = self._asked_to_stop()
                 due = time.monotonic() - saved > settings.checkpoint_seconds
-                if due or self._stop or self._finished or self.step == settings.steps:
+                if due or stop or self._finished or self.step == settings.steps:
                     self.save()
                     saved = time.monotonic()
-                if self._stop:
+                if stop:
                     raise Interrupted(f"stopped at step {self.step} of {settings.steps} of {self.task.name}")
 
     @contextlib.contextmanager
@@ -255,9 +256,12 @@ class Trainer:
             name: {key: value.to(self.averages[name][key].device) for key, value in average.items()}
             for name, average in state["averages"].items()
         }
-        if not self.rank:
-            self.generator.set_state(state["generator"])
         self.step = state["step"]
+        if self.rank:
+            # The checkpoint holds the first process's generator only; new numbers, not again those of the beginning.
+            self.generator.manual_seed(self.seed + 1_000_003 * self.rank + self.step)
+        else:
+            self.generator.set_state(state["generator"])
         self._full_precision = state["full_precision"]
         self._rate_factor, self._finished = state["rate_factor"], state["finished"]
         self.progress.say(f"resuming at step {self.step} of {self.settings.steps}")
@@ -311,16 +315,27 @@ class Trainer:
         self._full_precision, self._rate_factor, self._restore = True, 0.5, False
         self._bad_steps = dict.fromkeys(self.task.optimizers, 0)
 
-    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
+    def _average_gradients(self, parameters: list[nn.Parameter], finite: bool) -> bool:
+        """Over all processes; returns whether the loss is finite in every one of them."""
         if self.world == 1:
-            return
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters])  # type: ignore[union-attr]
+            return finite
+        failed = torch.tensor([float(not finite)], device=self.device)
+        flat = torch.cat([*(p.grad.reshape(-1) for p in parameters), failed])  # type: ignore[union-attr]
         dist.all_reduce(flat)
         flat /= self.world
         offset = 0
         for p in parameters:
             p.grad = flat[offset : offset + p.numel()].view_as(p)
             offset += p.numel()
+        return not bool(flat[-1])
+
+    def _asked_to_stop(self) -> bool:
+        """Whether any process was: one that stopped by itself would leave the others waiting for its gradients."""
+        if self.world == 1:
+            return self._stop
+        asked = torch.tensor([float(self._stop)], device=self.device)
+        dist.all_reduce(asked)
+        return bool(asked)
 
     @contextlib.contextmanager
     def _stop_on_signals(self) -> Iterator[None]:

@@ -65,6 +65,21 @@ def test_a_gpu_number_beyond_the_last_is_refused(monkeypatch):
         resolve_device(job(device="cuda:2"), print)
 
 
+def test_processes_of_torchrun_take_a_gpu_each_and_share_the_cores(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for asked in ("auto", "cuda"):
+        assert resolve_device(job(device=asked), print) == torch.device("cuda", 1)
+    assert torch.get_num_threads() == 4
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(DeviceError, match="by process 3 of 3 but 2 GPUs can be used"):
+        resolve_device(job(device="auto"), print)
+
+
 def test_mixed_precision_follows_the_hardware(monkeypatch):
     monkeypatch.setattr(device, "has_bfloat16", lambda _: True)
     layer, data = torch.nn.Linear(4, 4), torch.zeros(2, 4)

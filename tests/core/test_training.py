@@ -294,18 +294,23 @@ def one_process(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
 
     def disturb(step, loss):
-        # One process alone meets a loss that is not finite: both must skip the step.
-        return loss * math.nan if step == 4 and rank == 1 else loss
+        # One process alone meets a loss that is not finite, once with finite gradients: both must skip the step.
+        if rank == 1 and step in (2, 4):
+            return loss + math.inf if step == 2 else loss * math.nan
+        if rank == 1 and step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
 
     task = LineTask(disturb)
     trainer = Trainer(
         task, TrainingSettings(10, log_every=1), CPU, 1, Progress(None, quiet=True), os.path.join(folder, "c.pt")
     )  # fmt: skip
-    trainer.fit()
+    with pytest.raises(Interrupted, match="stopped at step 7 of 10"):
+        trainer.fit()
     torch.save({"weights": task.network.state_dict(), "seen": task.seen}, os.path.join(folder, f"{rank}.pt"))
 
 
-def test_two_processes_see_different_data_and_end_with_equal_weights(tmp_path):
+def test_two_processes_see_different_data_keep_equal_weights_and_stop_together(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -313,7 +318,7 @@ def test_two_processes_see_different_data_and_end_with_equal_weights(tmp_path):
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["seen"] != second["seen"]
     assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
-    assert (tmp_path / "c.pt").exists()
+    assert torch.load(tmp_path / "c.pt", weights_only=True)["step"] == 7
 
 
 def test_a_loss_that_stays_not_finite_goes_back_to_the_last_checkpoint_once_with_half_the_rate(tmp_path):

@@ -157,9 +157,8 @@ def agreement(curve: dict[str, Any]) -> dict[str, float | None]:
     """
     frequency, fsc = (np.array(curve[name], float) for name in ("frequency", "fsc"))
     found: dict[str, float | None] = {"mean_fsc": float(np.nanmean(fsc[(frequency > 0) & (frequency <= FSC_BAND)]))}
-    top = int(np.nanargmax(fsc))
     for level in (0.5, 0.143):
-        crossing = metrics.frequency_at(frequency[top:], fsc[top:], level) if fsc[top] > level else 0.0
+        crossing = metrics.frequency_at(frequency, fsc, level, from_highest=True)
         found[f"falls_below_{level:g}"] = 1 / crossing if crossing > 0 else None
     return found
 

@@ -88,7 +88,7 @@ def score(path: str, truths: dict[str, np.ndarray]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name, truth in truths.items():
         row[f"cc_{name}"] = metrics.correlation(volume, truth)
-        frequency = metrics.frequency_at(*metrics.fsc(volume, truth), 0.5)
+        frequency = metrics.frequency_at(*metrics.fsc(volume, truth), 0.5, from_highest=True)
         row[f"fsc_{name}"] = VOXEL_SIZE / frequency if frequency > 0 else None
     row["wedge"] = reconstruction.wedge_correlation(volume, truths["density"], TILT_LIMIT)
     return {**row, **costs.get(path, {})}

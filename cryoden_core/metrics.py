@@ -260,14 +260,23 @@ def frc(a: np.ndarray, b: np.ndarray, axis: int = 0, radial_bins: int = 0) -> Cu
     return bins.frequency, ratio(total[0], np.sqrt(total[1] * total[2]))
 
 
-def frequency_at(frequency: np.ndarray, curve: np.ndarray, threshold: float) -> float:
+def frequency_at(
+    frequency: np.ndarray, curve: np.ndarray, threshold: float, from_highest: bool = False
+) -> float:  # fmt: skip
     """Where a curve first falls below a threshold, interpolated linearly.
 
-    A curve that never does gives the last frequency (the sampling is the limit); one that begins below gives 0 (there
-    is no agreement at all).  NaN values are passed over.
+    Between halves this is the field's convention.  Against a truth without contrast transfer the lowest frequencies of
+    a tomogram, of which transfer leaves little, can lie below the threshold though all that follows agrees:
+    ``from_highest`` looks from the curve's highest value on.
+
+    A curve that never falls below gives the last frequency (the sampling is the limit); one that begins below, or with
+    ``from_highest`` never reaches the threshold, gives 0 (there is no agreement).  NaN values are passed over.
     """
     known = np.isfinite(curve)
     frequency, curve = np.asarray(frequency)[known], np.asarray(curve)[known]
+    if from_highest and curve.size:
+        top = int(np.argmax(curve))
+        frequency, curve = frequency[top:], curve[top:]
     below = np.flatnonzero(curve < threshold)
     if curve.size == 0 or (below.size and below[0] == 0):
         return 0.0

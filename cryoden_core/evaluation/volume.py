@@ -6,7 +6,9 @@ its own scaling: min-max (NMSG) and standardised volumes (DUAL, table 1).  These
 the first is ruled by two voxels, the peak of the second by gold beads, and a structural similarity of standardised
 volumes with its tiny constants by how flat the background is.  With labels the figures near the specimen tell what
 they do not.
-Volumes are not aligned.
+The agreement with the truth ends where its Fourier shell correlation falls below a threshold from its highest value on,
+since contrast transfer leaves little at the lowest frequencies; that of halves, which share it, at the first crossing,
+as is the custom.  Volumes are not aligned.
 """
 
 from __future__ import annotations
@@ -41,11 +43,13 @@ _ROWS = (
     ("near_correlation", "Correlation near the specimen", "%.4f"),
     ("near_ssim", "SSIM near the specimen, after affine fit", "%.4f"),
     ("contrast_to_noise", "Contrast to noise, particles", "%.3f"),
-    ("reference_resolution_0.5", "FSC with the truth = 0.5 at (%s)", "%.2f"),
-    ("reference_resolution_0.143", "FSC with the truth = 0.143 at (%s)", "%.2f"),
+    ("reference_resolution_0.5", "FSC with the truth = 0.5 at (%s) *", "%.2f"),
+    ("reference_resolution_0.143", "FSC with the truth = 0.143 at (%s) *", "%.2f"),
     ("halves_resolution_0.5", "FSC of the halves = 0.5 at (%s)", "%.2f"),
     ("halves_resolution_0.143", "FSC of the halves = 0.143 at (%s)", "%.2f"),
 )
+#: Where a curve is said to cross a threshold.
+_RULES = {"reference": "from the curve's highest value on", "halves": "first crossing"}
 _GAIN_ROWS = (
     ("psnr_gain", "PSNR over the input (dB)", "%+.2f"),
     ("mse_ratio", "Mean square error over the input's", "%.4f"),
@@ -62,10 +66,11 @@ def evaluate(job: EvaluateJob, progress: Progress | None = None) -> dict[str, An
         ``gain`` and ``offset`` of the affine fit; of the standardised volumes, whole, ``standardised_mse``, ``_psnr``,
         ``_peak`` and ``_ssim_1``, ``_2``, ``_peak`` by data range; with labels ``near_correlation``, ``near_ssim`` and
         ``contrast_to_noise``; ``reference_resolution_0.5`` and ``_0.143``, the same for ``halves_`` when halves are
-        given, ``resolution_unit`` (angstrom; voxels when no voxel size is known), and the curves ``reference_fsc`` and
-        ``halves_fsc`` as {"frequency", "fsc"} with frequencies in cycles per unit.  With an input, ``before`` holds the
-        same figures of it, ``psnr_gain`` and ``mse_ratio`` compare the standardised ones.  None stands for what is
-        infinite or undefined: volumes without any agreement have no resolution.
+        given, with ``_rule`` where the curve is said to cross; ``resolution_unit`` (angstrom; voxels when no voxel size
+        is known), and the curves ``reference_fsc`` and ``halves_fsc`` as {"frequency", "fsc"} with frequencies in
+        cycles per unit.  With an input, ``before`` holds the same figures of it, ``psnr_gain`` and ``mse_ratio``
+        compare the standardised ones.  None stands for what is infinite or undefined: volumes without any agreement
+        have no resolution.
 
     Raises
     ------
@@ -109,7 +114,7 @@ def format_table(result: dict[str, Any]) -> str:
             title = title % result["resolution_unit"] if "%s" in title else title
             beside = [before.get(name, "")] if before else []
             lines.append(line(title, *beside, result[name], form=form, width=42))
-    return "\n".join(lines)
+    return "\n".join([*lines, f"* {_RULES['reference']}; without contrast transfer in the truth it may begin low"])
 
 
 class _Regions:
@@ -196,8 +201,10 @@ def _gain(after: dict[str, Any], before: dict[str, Any]) -> dict[str, float]:
 
 def _resolutions(name: str, curve: metrics.Curve, voxel_size: float) -> dict[str, Any]:
     frequency, fsc = curve
-    result: dict[str, Any] = {f"{name}_fsc": {"frequency": frequency / voxel_size, "fsc": fsc}}
+    result: dict[str, Any] = {
+        f"{name}_fsc": {"frequency": frequency / voxel_size, "fsc": fsc}, f"{name}_resolution_rule": _RULES[name],
+    }  # fmt: skip
     for threshold in THRESHOLDS:
-        crossing = metrics.frequency_at(frequency, fsc, threshold)
+        crossing = metrics.frequency_at(frequency, fsc, threshold, from_highest=name == "reference")
         result[f"{name}_resolution_{threshold:g}"] = voxel_size / crossing if crossing > 0 else None
     return result

@@ -58,6 +58,23 @@ def test_halves_give_a_resolution_and_the_json_file_equals_what_is_returned(file
     assert len(result["halves_fsc"]["fsc"]) == len(result["halves_fsc"]["frequency"]) == 22
 
 
+def test_lost_low_frequencies_do_not_hide_where_the_agreement_with_the_truth_ends(files: dict) -> None:
+    names = ("test", "reference", "even", "odd")
+    whole = evaluate(EvaluateJob(**{name: files[name] for name in names}))
+    for seed, name in enumerate(("test", "even", "odd"), start=7):
+        # As with contrast transfer near focus: something else in place of the lowest frequencies.
+        volume = mrc.read_volume(files[name])
+        other = gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 1.5, mode="wrap")
+        change = gaussian_filter(volume.std() / other.std() * other - volume, 3, mode="wrap")
+        mrc.write_volume(files[name], volume + change, 10.0)
+    found = evaluate(EvaluateJob(**{name: files[name] for name in names}))
+    assert found["reference_fsc"]["fsc"][0] < 0.3
+    for threshold in ("0.5", "0.143"):
+        assert found["reference_resolution_" + threshold] == pytest.approx(whole["reference_resolution_" + threshold])
+    # The halves' own agreement is judged by its first crossing.
+    assert found["halves_resolution_0.5"] is None and found["halves_resolution_rule"] == "first crossing"
+
+
 def test_the_truth_itself_is_perfect_and_infinite_figures_become_null(files: dict, tmp_path: Path) -> None:
     output = str(tmp_path / "figures.json")
     result = evaluate(EvaluateJob(test=files["reference"], reference=files["reference"], output=output))
@@ -70,7 +87,7 @@ def test_the_truth_itself_is_perfect_and_infinite_figures_become_null(files: dic
 def test_the_table_shows_every_figure(files: dict, capsys: pytest.CaptureFixture) -> None:
     evaluate(EvaluateJob(**{name: files[name] for name in ("test", "reference", "even", "odd")}))
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 15
+    assert len(lines) == 16 and lines[-1].startswith("* from the curve's highest value on")
     assert any(line.startswith("FSC of the halves = 0.143 at (angstrom)") for line in lines)
 
 
@@ -142,7 +159,7 @@ def test_the_gain_over_the_input_does_not_depend_on_the_scale_of_either(files: d
     assert result["psnr_gain"] == pytest.approx(-10 * np.log10(result["mse_ratio"]))
     assert result["before"]["correlation"] == pytest.approx(np.sqrt(1 / 2), abs=0.01)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["input", "volume"] and lines[-1].startswith("Mean square error over the input's")
+    assert lines[0].split() == ["input", "volume"] and lines[-2].startswith("Mean square error over the input's")
 
 
 def test_a_flat_background_wins_the_published_similarity_but_not_the_figures_near_the_specimen(tmp_path: Path) -> None:

@@ -256,6 +256,22 @@ def test_frequency_at_a_threshold_is_interpolated(curve: list, threshold: float,
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        ([0.1, 0.9, 0.1, 0.0], 0.25),
+        ([0.6, 0.1, 0.9, 0.1], 0.35),
+        ([0.9, 0.3, 0.8, 0.1], 0.1 + 0.4 / 0.6 * 0.1),
+        ([0.1, 0.4, 0.2, 0.1], 0.0),
+        ([0.1, np.nan, 0.9, 0.8], 0.4),
+        ([np.nan] * 4, 0.0),
+    ],
+)
+def test_a_curve_that_begins_low_is_followed_from_its_highest_value_on(curve: list, expected: float) -> None:
+    found = metrics.frequency_at(np.array([0.1, 0.2, 0.3, 0.4]), np.array(curve), 0.5, from_highest=True)
+    assert found == pytest.approx(expected)
+
+
 def test_directional_fsc_finds_the_direction_in_which_halves_disagree() -> None:
     volume, other = noise(21), noise(22)
     transform = np.fft.rfftn(volume)

@@ -31,7 +31,7 @@ import numpy as np
 from dual_data import CLEAN, NOISY, TEST, TILT_LIMIT, VOXEL_SIZE, Model, computing, once, quietly
 from dual_quality import table
 
-from cryoden_core import mrc
+from cryoden_core import metrics, mrc
 from cryoden_core.dual.segmentation import figures_of
 from cryoden_core.evaluation.spectrum_matching import spectrum_matched, white_noise_added
 from cryoden_core.jobs import (
@@ -178,15 +178,24 @@ def transfer(bench: Bench) -> None:
     tests = [(model, model.file("tomogram")) for model in bench.tests]
     kinds = [kind for kind in ("real", *UNLEARNED) if kind in bench.options.kinds]
     kinds += [*bench.dual] if "dual" in bench.options.kinds else []
-    found = {}
+    found, signal = {}, {}
     for kind in kinds:
-        sets = training_sets(bench, kind, noisy_volumes(bench, kind))
+        volumes = noisy_volumes(bench, kind)
+        signal[kind] = np.mean([_signal(model, path) for model, path in volumes])
+        sets = training_sets(bench, kind, volumes)
         found[kind] = [judge(bench, kind, sets, tests, seed) for seed in bench.options.network_seeds]
-    print("\n" + table(("trained on", *HEAD), [[name(bench, kind), *row(found[kind])] for kind in kinds]) + "\n")
+    rows = [[name(bench, kind), f"{signal[kind]:.3f}", *row(found[kind])] for kind in kinds]
+    print("\n" + table(("trained on", "its r with the density", *HEAD), rows) + "\n")
     if "white" in found:
         rows = [[name(bench, kind), *gains(found[kind], found["white"])] for kind in kinds if kind != "white"]
         head = ("mean Dice over that of white noise", "mean", "smallest", "largest", "better in")
         print(f"By test specimen and seed of the network:\n\n{table(head, rows)}", flush=True)
+
+
+def _signal(model: Model, path: str) -> float:
+    """Correlation of a volume with the density, in the macromolecules: equal where the signal-to-noise ratio is."""
+    mask = dual_data.specimen_mask(model).astype(np.float32)
+    return metrics.correlation(mrc.read_volume(path), model.volume("truth"), mask)
 
 
 def name(bench: Bench, kind: str) -> str:

@@ -194,6 +194,16 @@ def test_bad_input_is_refused_before_anything_is_written(fields, tmp_path):
         write_volume(str(tmp_path / f"coarse_{name}.mrc"), read_volume(str(fields["test"] / f"{name}.mrc")), size)
     coarse = {"tomograms": [str(tmp_path / "coarse_noisy.mrc")], "labels": [str(tmp_path / "coarse_labels.mrc")]}
     noisy = str(fields["test"] / "noisy.mrc")
+    unscaled = tmp_path / "unscaled"
+    unscaled.mkdir()
+    for name in ("noisy", "labels"):
+        write_volume(str(unscaled / f"{name}.mrc"), read_volume(str(fields["test"] / f"{name}.mrc")), 0.0)
+    particles = str(fields["test"] / "particles.star")
+    make(unscaled, unscaled / "set", particles=particles)
+    without_size = {
+        "tomograms": [str(unscaled / "noisy.mrc")], "labels": [str(unscaled / "labels.mrc")],
+        "particles": [particles], "training_sets": [str(unscaled / "set")],
+    }  # fmt: skip
     output = str(tmp_path / "figures.json")
     for choice, message in (
         ({"training_sets": [str(tmp_path)]}, "holds no training set"),
@@ -203,6 +213,7 @@ def test_bad_input_is_refused_before_anything_is_written(fields, tmp_path):
         ({"labels": [noisy, noisy]}, "one labels volume for each tomogram"),
         ({"particles": [noisy, noisy]}, "one file of particles for each tomogram"),
         (coarse, "bring them to one voxel size"),
+        (without_size, "set it in the header"),
         ({"groups": ["x=dragon"]}, "no class 'dragon'"),
         ({"device": "tpu"}, "'device' must be"),
         ({"output": "", "resume": True}, "nothing to resume"),

@@ -35,6 +35,7 @@ from .jobs import (
     NmsgJob,
     NmsgTrainJob,
     PhantomJob,
+    PickJob,
     SirtJob,
     TrainingSetJob,
     WbpJob,
@@ -124,6 +125,11 @@ def wbp(input: str, output: str, tilt_angles: str, **parameters: Any) -> dict[st
 def sirt(input: str, output: str, tilt_angles: str, **parameters: Any) -> dict[str, Any]:
     """Reconstruct a tomogram by SIRT; see :class:`cryoden_core.jobs.SirtJob`."""
     return _run(SirtJob, parameters, input=input, output=output, tilt_angles=tilt_angles)
+
+
+def pick(input: str, output: str, **parameters: Any) -> dict[str, Any]:
+    """Pick particles in a tomogram by difference of Gaussians; see :class:`cryoden_core.jobs.PickJob`."""
+    return _run(PickJob, parameters, input=input, output=output)
 
 
 def phantom(kind: str, output: str, **parameters: Any) -> dict[str, Any]:

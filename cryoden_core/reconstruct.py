@@ -86,7 +86,7 @@ def _reconstruct(job: ReconstructionJob, progress: Progress, name: str, method: 
     start = time.monotonic()
     folder = RunFolder.beside(job.output, job.run_folder)
     device = resolve_device(job, progress.warn)
-    for path in (job.output, *job.half_outputs()):
+    for path in job.outputs():
         mrc.check_writable(path)
     series = open_series(job, folder, progress)
     halves = open_halves(job, series, folder, progress)
@@ -95,7 +95,7 @@ def _reconstruct(job: ReconstructionJob, progress: Progress, name: str, method: 
     roles = ["output"] + (["output_even", "output_odd"] if halves else [])
     written: dict[str, str] = {}
     residuals = None
-    for role, path, part in zip(roles, [job.output, *job.half_outputs()], [series, *(halves or ())], strict=True):
+    for role, path, part in zip(roles, job.outputs(), [series, *(halves or ())], strict=True):
         stage = name + {"output": "", "output_even": " of the even half", "output_odd": " of the odd half"}[role]
         with mrc.create_volume(path, part.volume_shape, part.voxel_size, part.origin, job.output_mode) as target:
             found = method(part, target, device, _stage(progress, stage))

@@ -165,7 +165,10 @@ class TrainingSetJob(Job):
         return RunFolder(self.run_folder or self.output)
 
     def _validate_together(self) -> None:
-        if os.path.abspath(self.output) in {os.path.abspath(p) for p in (self.tomogram, self.labels)}:
-            raise JobError("the output %s is also an input; choose another folder." % self.output)
+        for path in (self.tomogram, self.labels, self.particles):
+            if path and os.path.dirname(os.path.realpath(path)) == os.path.realpath(self.output):
+                raise JobError(
+                    "%s lies in the output folder, where it could be overwritten; choose another folder." % path
+                )
         if 0 < self.crop < 16:
             raise JobError("parameter 'crop' must be 0 or at least 16, not %d." % self.crop)

@@ -190,6 +190,11 @@ def voxel_size_parameter() -> float:
     )
 
 
+def output_mode_parameter() -> str:
+    """The parameter ``output_mode`` of the jobs that write a tomogram."""
+    return parameter("float32", "number format of the output", choices=("float32", "float16", "int8"), expert=True)
+
+
 @dataclass
 class ComputeJob(Job):
     """What every job that computes on a device shares."""
@@ -210,15 +215,15 @@ class ComputeJob(Job):
 
 
 def refuse_clashes(inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Refuse an output that is also an input or is named twice; empty names do not count.
+    """Refuse an output that is also an input or is named twice; empty names do not count, and links are followed.
 
     Raises
     ------
     JobError
         With the name.
     """
-    written = [os.path.abspath(path) for path in outputs if path]
-    read = {os.path.abspath(path) for path in inputs if path}
+    written = [os.path.realpath(path) for path in outputs if path]
+    read = {os.path.realpath(path) for path in inputs if path}
     for path in written:
         if path in read:
             raise JobError("the output %s is also an input; choose another name." % path)

@@ -9,6 +9,7 @@ from typing import ClassVar, List, Optional
 from .contract import (
     ComputeJob,
     JobError,
+    output_mode_parameter,
     parameter,
     refuse_clashes,
     refuse_one_half,
@@ -19,7 +20,6 @@ from .files import RunFolder
 CONTRASTS = ("", "dark", "bright", "auto")
 WEDGE_MODES = ("consistent", "cycle")
 WEDGE_PRESETS = ("fast", "default")
-OUTPUT_MODES = ("float32", "float16", "int8")
 #: Mirrored copies that are averaged: those of all axes keep a symmetric missing wedge.
 FLIPS = 8
 
@@ -42,7 +42,7 @@ class DualApplication(ComputeJob):
     tile: int = parameter(
         0, "edge of the tiles; 0 chooses it from free memory", unit="voxels", minimum=0, maximum=2048, expert=True
     )
-    output_mode: str = parameter("float32", "number format of the output", choices=OUTPUT_MODES, expert=True)
+    output_mode: str = output_mode_parameter()
 
     input: str = ""
     model: str = ""
@@ -214,7 +214,7 @@ class DualWedgeJob(ComputeJob):
     )
     save_model: str = parameter("", "where to write the trained model; empty keeps it in the run folder")
     voxel_size: float = voxel_size_parameter()
-    output_mode: str = parameter("float32", "number format of the output", choices=OUTPUT_MODES, expert=True)
+    output_mode: str = output_mode_parameter()
 
     def folder(self) -> Optional[RunFolder]:
         return RunFolder.beside(self.output, self.run_folder)
@@ -231,4 +231,4 @@ class DualWedgeJob(ComputeJob):
             raise JobError("a tilt range of %g degrees measures too little to learn the rest from." % span)
         if span > 175:
             raise JobError("a tilt range of %g degrees leaves no wedge to fill." % span)
-        refuse_clashes((self.input, self.model, *self.train_with), (self.output, self.save_model))
+        refuse_clashes((self.input, self.model, self.tilt_angles, *self.train_with), (self.output, self.save_model))

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import ComputeJob, JobError, parameter, refuse_clashes, refuse_one_half, voxel_size_parameter
+from .contract import (
+    ComputeJob,
+    JobError,
+    output_mode_parameter,
+    parameter,
+    refuse_clashes,
+    refuse_one_half,
+    voxel_size_parameter,
+)
 from .files import RunFolder
 
 #: A smaller crop shows a network nothing of the specimen.
@@ -84,9 +92,7 @@ class NmsgJob(NmsgTraining):
     tilt_max: float = parameter(
         0.0, "angle of the last view, for keep_wedge", unit="degrees", minimum=-90.0, maximum=90.0
     )
-    output_mode: str = parameter(
-        "float32", "number format of the output", choices=("float32", "float16", "int8"), expert=True
-    )
+    output_mode: str = output_mode_parameter()
 
     def _validate_together(self) -> None:
         super()._validate_together()
@@ -98,7 +104,10 @@ class NmsgJob(NmsgTraining):
                 "to keep the missing wedge give the tilt range: 'tilt_min' is %g and 'tilt_max' is %g degrees."
                 % (self.tilt_min, self.tilt_max)
             )
-        refuse_clashes((self.input, self.even, self.odd, self.mask), (self.output, self.output_even, self.output_odd))
+        refuse_clashes(
+            (self.input, self.even, self.odd, self.mask, self.model),
+            (self.output, self.output_even, self.output_odd, self.save_model),
+        )
 
 
 @dataclass
@@ -128,3 +137,4 @@ class NmsgTrainJob(NmsgTraining):
                 "give one mask for each tomogram, or none: %d tomograms, %d masks."
                 % (len(self.inputs), len(self.masks))
             )
+        refuse_clashes((*self.inputs, *self.evens, *self.odds, *self.masks), (self.output,))

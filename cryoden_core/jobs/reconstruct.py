@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional, Set
 
-from .contract import ComputeJob, JobError, parameter, refuse_clashes
+from .contract import ComputeJob, JobError, output_mode_parameter, parameter, refuse_clashes
 from .files import RunFolder
 
 MLP_PRESETS = ("fast", "default", "best", "paper")
@@ -94,9 +94,7 @@ class ReconstructionJob(ComputeJob):
     voxel_size: float = parameter(
         0.0, "pixel size of the input; 0 takes it from the file's header", unit="angstrom", minimum=0.0, maximum=1000.0
     )
-    output_mode: str = parameter(
-        "float32", "number format of the output", choices=("float32", "float16", "int8"), expert=True
-    )
+    output_mode: str = output_mode_parameter()
 
     def folder(self) -> Optional[RunFolder]:
         return RunFolder.beside(self.output, self.run_folder)
@@ -104,6 +102,10 @@ class ReconstructionJob(ComputeJob):
     def excluded_images(self) -> List[int]:
         """The numbers in ``exclude``, from 1."""
         return image_numbers(self.exclude)
+
+    def outputs(self) -> List[str]:
+        """Names of all volumes that are written."""
+        return [self.output, *self.half_outputs()]
 
     def half_outputs(self) -> List[str]:
         """Names of the even and odd tomogram, or an empty list when no halves are asked for."""
@@ -120,7 +122,8 @@ class ReconstructionJob(ComputeJob):
                            % (self.even, self.odd))  # fmt: skip
         if self.halves != "stacks" and (self.even or self.odd):
             raise JobError("'even' and 'odd' are only used with halves = stacks, not %r." % self.halves)
-        refuse_clashes((self.input, self.even, self.odd, self.reference), (self.output, *self.half_outputs()))
+        texts = (self.tilt_angles, self.transforms, self.doses)
+        refuse_clashes((self.input, self.even, self.odd, self.reference, *texts), self.outputs())
 
 
 def image_numbers(text: str) -> List[int]:
@@ -235,6 +238,9 @@ class MlpJob(ReconstructionJob):
 
     @property
     def spread(self) -> str:
-        """Name of the map of standard deviations of an ensemble."""
+        """Name of the map of standard deviations of an ensemble; empty without one."""
         stem, extension = os.path.splitext(self.output)
-        return stem + "_std" + extension
+        return stem + "_std" + extension if self.ensemble > 1 else ""
+
+    def outputs(self) -> List[str]:
+        return [*super().outputs(), *([self.spread] if self.spread else [])]

@@ -65,7 +65,7 @@ def reconstruct(job: MlpJob, progress: Progress) -> dict[str, Any]:
     start = time.monotonic()
     folder = RunFolder.beside(job.output, job.run_folder)
     device = resolve_device(job, progress.warn)
-    for path in (job.output, *job.half_outputs(), *([job.spread] if job.ensemble > 1 else [])):
+    for path in job.outputs():
         mrc.check_writable(path)
     preset = resolved_preset(job)
 
@@ -81,8 +81,8 @@ def reconstruct(job: MlpJob, progress: Progress) -> dict[str, Any]:
     run = _Run(job, preset, series, folder, device, progress)
     result: dict[str, Any] = {**describe(series), **orientation, **run.choose_passes()}
     written = {"output": job.output}
-    figures = run.write(series, "whole", job.output, job.spread if job.ensemble > 1 else "")
-    if job.ensemble > 1:
+    figures = run.write(series, "whole", job.output, job.spread)
+    if job.spread:
         written["output_std"] = job.spread
     for name, half, path in zip(("even", "odd"), halves or (), job.half_outputs(), strict=False):
         run.write(half, name, path)

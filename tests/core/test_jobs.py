@@ -6,11 +6,15 @@ import pytest
 
 from cryoden_core.jobs import (
     SYSTEMS,
+    DualWedgeJob,
     EvaluateJob,
     JobError,
+    MlpJob,
     NmsgJob,
     NmsgTrainJob,
     RunFolder,
+    TrainingSetJob,
+    WbpJob,
     default_of,
     job_from_dict,
     parameters_of,
@@ -47,6 +51,8 @@ def one_sentence(error: pytest.ExceptionInfo) -> bool:
         ({"output_even": "e.mrc"}, "when 'even' and 'odd' are given"),
         ({"output": "./a.mrc"}, "is also an input"),
         ({"even": "e.mrc", "odd": "o.mrc", "output_even": "b.mrc"}, "two outputs have the same name"),
+        ({"save_model": "b.mrc"}, "two outputs have the same name"),
+        ({"model": "b.mrc"}, "is also an input"),
     ],
 )
 def test_a_wrong_parameter_is_named_in_one_sentence(change, words):
@@ -134,6 +140,37 @@ def test_descriptions_give_unit_range_and_choices():
 def test_the_default_of_an_unknown_parameter_is_a_key_error():
     with pytest.raises(KeyError):
         default_of(NmsgJob, "colour")
+
+
+@pytest.mark.parametrize(
+    ("job", "given"),
+    [
+        (NmsgTrainJob, {"inputs": ["a.mrc"], "output": "./a.mrc"}),
+        (WbpJob, {"input": "a.mrc", "tilt_angles": "a.tlt", "output": "a.tlt"}),
+        (WbpJob, {"input": "a.mrc", "tilt_angles": "a.tlt", "output": "b.mrc", "transforms": "b.mrc"}),
+        (MlpJob, {"input": "b_std.mrc", "tilt_angles": "a.tlt", "output": "b.mrc", "ensemble": 2}),
+        (DualWedgeJob, {"input": "a.mrc", "tilt_angles": "a.tlt", "output": "a.tlt"}),
+    ],
+)
+def test_no_job_overwrites_its_input(job, given):
+    with pytest.raises(JobError, match="is also an input"):
+        job.from_parameters(given)
+
+
+def test_an_output_that_is_an_input_by_another_name_is_found_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mrc").write_text("")
+    (tmp_path / "link.mrc").symlink_to("a.mrc")
+    with pytest.raises(JobError, match="is also an input"):
+        NmsgJob.from_parameters({"input": "link.mrc", "output": "a.mrc"})
+
+
+@pytest.mark.parametrize("name", ["tomogram", "labels", "particles"])
+def test_a_training_set_is_not_written_over_what_it_is_made_of(name):
+    given = {"tomogram": "a/t.mrc", "labels": "b/l.mrc", "particles": "c/p.star", "output": "new"}
+    assert TrainingSetJob.from_parameters(given).output == "new"
+    with pytest.raises(JobError, match="lies in the output folder"):
+        TrainingSetJob.from_parameters({**given, name: "new/class_mask.mrc"})
 
 
 def test_evaluation_does_not_overwrite_its_input():

@@ -168,8 +168,9 @@ def write_volume(
     voxel_size: float = 0.0,
     origin: Tuple[float, float, float] = (0.0, 0.0, 0.0),
     mode: str = "float32",
+    stack: bool = False,
 ) -> None:
-    """Write a volume, whole or not at all.
+    """Write a volume, or a stack of images, whole or not at all.
 
     Parameters
     ----------
@@ -183,6 +184,8 @@ def write_volume(
         ``float32``; ``float16`` (MRC mode 12, refused when the values do not fit it); ``int8``, in which mean - 6 sd
         to mean + 6 sd becomes -127 to 127, values beyond are clipped, and a label in the header gives the scale; or,
         for labels, ``int16`` and ``uint16``, which store whole numbers as they are and refuse what does not fit.
+    stack
+        Whether the sections are images, such as those of a tilt series; the header says so.
 
     Raises
     ------
@@ -196,7 +199,7 @@ def write_volume(
     found = volume_statistics(data)
     partial = _temporary(path, "part")
     with _removed_on_failure(partial), errors_of_writing(path):
-        _write_converted(partial, path, data, found, voxel_size, origin, mode)
+        _write_converted(partial, path, data, found, voxel_size, origin, mode, stack)
         os.replace(partial, path)
 
 
@@ -249,6 +252,7 @@ def _write_converted(
     voxel_size: float,
     origin: Tuple[float, float, float],
     mode: str,
+    stack: bool = False,
 ) -> None:
     _refuse_unfit(path, found, mode)
     dtype = np.dtype(_WRITTEN[mode][1])
@@ -271,7 +275,7 @@ def _write_converted(
                 np.memmap(partial, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=tuple(data.shape))
             )
         labels = ["int8: density = %.7g + %.7g * value" % (found.mean, scale)] if mode == "int8" else []
-        header = header_bytes(data.shape, stored, voxel_size, origin, _WRITTEN[mode][0], labels)
+        header = header_bytes(data.shape, stored, voxel_size, origin, _WRITTEN[mode][0], labels, stack)
         stream.seek(0)
         stream.write(header)
         _flush(stream)

@@ -35,7 +35,8 @@ class MrcHeader:
 
     ``shape`` is (z, y, x); ``voxel_size`` is in angstrom along x (0 when the header has none); ``origin`` is (x, y, z)
     in angstrom; ``nstart`` is the first column, row and section (x, y, z) in voxels; ``ispg`` is the space group;
-    ``dtype`` and ``data_offset`` (bytes) say how and where the values are stored.
+    ``stack`` tells that the header calls the sections images of their own and not slices of a volume (space group 0,
+    one section in each); ``dtype`` and ``data_offset`` (bytes) say how and where the values are stored.
     """
 
     shape: Tuple[int, int, int]
@@ -44,6 +45,7 @@ class MrcHeader:
     origin: Tuple[float, float, float]
     nstart: Tuple[int, int, int]
     ispg: int
+    stack: bool
     dtype: Optional[np.dtype]
     data_offset: int
 
@@ -75,6 +77,7 @@ def read_header(path: str) -> MrcHeader:
         origin=_finite_origin(header),
         nstart=(int(header["nxstart"]), int(header["nystart"]), int(header["nzstart"])),
         ispg=int(header["ispg"]),
+        stack=int(header["ispg"]) == 0 and int(header["mz"]) == 1 < int(header["nz"]),
         dtype=_dtype(header, mode, order),
         data_offset=HEADER_BYTES + max(0, int(header["nsymbt"])),
     )
@@ -87,20 +90,23 @@ def header_bytes(
     origin: Tuple[float, float, float],
     mode: int,
     labels: Optional[List[str]] = None,
+    stack: bool = False,
 ) -> bytes:
-    """The 1024 bytes of a little-endian MRC2014 header of a single volume.
+    """The 1024 bytes of a little-endian MRC2014 header of a single volume, or of a ``stack`` of images.
 
     ``shape`` is (z, y, x); ``statistics`` has ``minimum``, ``maximum``, ``mean`` and ``sd`` of the stored values;
     ``labels`` are added after the program's own, 80 characters each.
     """
     header = np.zeros((), dtype=HEADER_DTYPE.newbyteorder("<"))
     depth, height, width = shape
-    cell = (width * voxel_size, height * voxel_size, depth * voxel_size)
+    samples = 1 if stack else depth
+    cell = (width * voxel_size, height * voxel_size, samples * voxel_size)
     values: Dict[str, Any] = {
-        "nx": width, "ny": height, "nz": depth, "mode": mode, "mx": width, "my": height, "mz": depth,
+        "nx": width, "ny": height, "nz": depth, "mode": mode, "mx": width, "my": height, "mz": samples,
         "cella": cell, "cellb": (90.0, 90.0, 90.0), "mapc": 1, "mapr": 2, "maps": 3,
         "dmin": statistics.minimum, "dmax": statistics.maximum, "dmean": statistics.mean, "rms": statistics.sd,
-        "ispg": 1, "nversion": 20141, "origin": tuple(origin), "map": b"MAP ", "machst": (0x44, 0x44, 0, 0),
+        "ispg": 0 if stack else 1, "nversion": 20141, "origin": tuple(origin), "map": b"MAP ",
+        "machst": (0x44, 0x44, 0, 0),
     }  # fmt: skip
     for name, value in values.items():
         header[name] = value

@@ -22,6 +22,9 @@ from scipy import ndimage
 from .jobs import JobError
 from .mrc import MrcHeader, open_volume, read_header
 
+#: What names of tilt series end in, raw or aligned, and names of tomograms do not.
+STACK_ENDINGS = (".st", ".ali", ".preali", ".mrcs")
+
 
 def _identity() -> np.ndarray:
     return np.eye(3)
@@ -284,10 +287,33 @@ def read_doses(path: str | os.PathLike[str]) -> list[float]:
     return doses
 
 
+def sign_of_tilt_series(path: str | os.PathLike[str]) -> str:
+    """What makes a file look like a tilt series and not a tomogram, as part of a sentence; empty when nothing does.
+
+    Only what seldom deceives counts: its name, its header, or that a file of as many tilt angles lies beside it.
+    """
+    name = os.fspath(path)
+    stem, ending = os.path.splitext(name)
+    if ending in STACK_ENDINGS:
+        return f"its name ends in {ending}"
+    header = read_header(name)
+    if header.stack:
+        return "its header calls it a stack of images"
+    for beside in (stem + ".tlt", stem + ".rawtlt"):
+        try:
+            angles = read_tilt_angles(beside)
+        except JobError:
+            continue
+        if len(angles) == header.shape[0]:
+            return f"{beside} has as many angles as it has sections"
+    return ""
+
+
 def _read_numbers(path: str | os.PathLike[str], at_least: int) -> list[list[float]]:
     name = os.fspath(path)
     try:
-        with open(name, encoding="utf-8") as stream:
+        # Editors on Windows put a mark before the first character; utf-8-sig leaves it out.
+        with open(name, encoding="utf-8-sig") as stream:
             lines = stream.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"cannot read {name}: {getattr(error, 'strerror', None) or 'it is not a text file'}.") from error

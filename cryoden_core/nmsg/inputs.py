@@ -10,6 +10,7 @@ import numpy as np
 from .. import mrc
 from ..jobs import JobError
 from ..report import central_block
+from ..tilt_series import sign_of_tilt_series
 from .noise_model import HalfDifference, robust_statistics
 
 MIN_SLICES = 16
@@ -49,6 +50,8 @@ def open_tomogram(path: str, voxel_size: float, warn: Callable[[str], None]) -> 
     if min(y, x) < MIN_WIDTH:
         raise JobError(f"{path} is {x} x {y} voxels wide; at least {MIN_WIDTH} x {MIN_WIDTH} are needed.")
     mrc.check_finite_and_varying(data, path)
+    if reason := sign_of_tilt_series(path):
+        warn(f"{path} looks like a tilt series ({reason}); what is wanted is the tomogram reconstructed from it.")
     size = voxel_size or header.voxel_size
     if not size:
         warn(f"{path} has no voxel size and none was given; the output will have none either.")

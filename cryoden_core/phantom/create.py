@@ -122,7 +122,8 @@ def write_files(job: PhantomJob, model: GrandModel, taken: Acquisition) -> list[
         "noise_free.mrc": taken.noise_free,
     }
     for name, volume in volumes.items():
-        write_volume(os.path.join(job.output, name), volume, job.voxel_size)
+        stack = name.startswith("tilt_series")
+        write_volume(os.path.join(job.output, name), volume, job.voxel_size, stack=stack)
     tomogram_name = os.path.basename(os.path.abspath(job.output))
     write_star(model.particles, os.path.join(job.output, "particles.star"), tomogram_name)
     for name in ("tilt_series", "tilt_series_even", "tilt_series_odd"):

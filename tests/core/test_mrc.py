@@ -167,6 +167,17 @@ def test_written_and_created_files_are_the_same_valid_mrc2014(tmp_path: Path, vo
     assert sorted(os.listdir(tmp_path)) == ["a.mrc", "b.mrc"]
 
 
+def test_a_stack_of_images_says_that_it_is_one(tmp_path: Path, volume: np.ndarray) -> None:
+    for stack in (True, False):
+        path = str(tmp_path / "a.mrc")
+        mrc.write_volume(path, volume, 13.5, stack=stack)
+        assert mrcfile.validate(path)
+        with mrcfile.open(path) as file:
+            assert file.is_image_stack() == stack and float(file.voxel_size.z) == 13.5
+        assert mrc.read_header(path).stack == stack
+        np.testing.assert_array_equal(mrc.read_volume(path), volume)
+
+
 def test_the_label_of_an_int8_file_gives_the_densities_back(tmp_path: Path) -> None:
     volume = np.random.default_rng(2).normal(100.0, 7.0, (8, 16, 16)).astype(np.float32)
     path = str(tmp_path / "a.mrc")

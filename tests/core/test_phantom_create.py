@@ -42,7 +42,9 @@ def test_headers_hold_shape_and_voxel_size(made):
     for name in ("density", "labels", "tomogram", "tomogram_even", "noise_free"):
         header = read_header(str(folder / f"{name}.mrc"))
         assert tuple(header.shape) == (40, 48, 64) and header.voxel_size == pytest.approx(10.0)
-    assert tuple(read_header(str(folder / "tilt_series.mrc")).shape) == (13, 48, 64)
+        assert not header.stack
+    images = read_header(str(folder / "tilt_series.mrc"))
+    assert images.shape == (13, 48, 64) and images.stack
     assert len((folder / "tilt_series.tlt").read_text().split()) == 13
 
 

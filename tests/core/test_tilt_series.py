@@ -6,7 +6,14 @@ import pytest
 
 from cryoden_core.jobs import JobError
 from cryoden_core.mrc import read_volume
-from cryoden_core.tilt_series import TiltSeries, View, align_image, read_tilt_angles, read_transforms
+from cryoden_core.tilt_series import (
+    TiltSeries,
+    View,
+    align_image,
+    read_tilt_angles,
+    read_transforms,
+    sign_of_tilt_series,
+)
 from cryoden_core.tomography.wbp import weighted_back_projection
 
 
@@ -129,6 +136,24 @@ def test_aligned_stack_can_be_filled_in_place(folder, tmp_path):
 def test_further_columns_of_an_angle_file_are_ignored(folder):
     (folder / "ts.tlt").write_text("-3.0 12.5\n0.0 2.5\n")
     assert read_tilt_angles(folder / "ts.tlt") == [-3, 0]
+
+
+def test_files_written_on_windows_read_as_any_other(folder):
+    (folder / "ts.tlt").write_bytes(b"\xef\xbb\xbf-3.0\r\n0.0\r\n")
+    assert read_tilt_angles(folder / "ts.tlt") == [-3, 0]
+
+
+def test_imods_stacks_look_like_tilt_series_and_its_tomograms_do_not(golden):
+    for path in sorted(golden.glob("*/*.mrc")):
+        assert bool(sign_of_tilt_series(path)) == path.name.startswith("TS_"), path
+
+
+def test_a_stack_that_calls_itself_a_volume_is_known_by_its_angles_or_its_name(folder):
+    assert "ts.tlt has as many angles" in sign_of_tilt_series(folder / "ts.mrc")
+    (folder / "ts.tlt").write_text("0\n3\n6\n")
+    assert sign_of_tilt_series(folder / "ts.mrc") == ""
+    (folder / "ts.mrc").rename(folder / "ts.st")
+    assert "ends in .st" in sign_of_tilt_series(folder / "ts.st")
 
 
 def test_counts_that_differ_are_refused_with_both_counts(folder):

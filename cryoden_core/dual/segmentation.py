@@ -1,10 +1,9 @@
 """A small segmentation network, to test whether simulated tomograms are of use for training.
 
-A 3-level U-Net (Ronneberger et al. 2015; 32, 64 and 64 channels, where the DUAL paper has 32, 48 and 64) learns the
-class of each voxel from training sets (:mod:`training_set`) by cross-entropy and soft Dice loss.  Judged are the Dice
-coefficient of each class, and the F1 of the places of connected regions against the true locations.  It is a
-yardstick, not a segmentation program: touching particles of one class are not taken apart.  Voxels with the label
-:data:`LEFT_OUT` teach nothing and are not judged.
+A 3-level U-Net (Ronneberger et al. 2015) learns the class of each voxel from training sets (:mod:`training_set`) by
+cross-entropy and soft Dice loss.  Judged are the Dice coefficient of each class, and the F1 of the places of connected
+regions against the true locations.  It is a yardstick, not a segmentation program: touching particles of one class are
+not taken apart.  Voxels with the label :data:`LEFT_OUT` teach nothing and are not judged.
 """
 
 from __future__ import annotations
@@ -43,17 +42,18 @@ SPECK_SHARE = 0.25
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """How to train; the defaults are for a GPU, ``features`` of 8 and ``crop`` of 32 for a CPU.
+    """How to train.
 
-    ``crop`` is the edge of the training crops in voxels, ``batch`` their number in a step.
+    ``features`` are the channels at full resolution, twice as many on each level below up to ``max_features``; ``crop``
+    is the edge of the training crops in voxels, ``batch`` their number in a step.
     """
 
-    steps: int = 4000
-    features: int = 32
+    steps: int
+    features: int
+    crop: int
+    batch: int
     depth: int = 2
     max_features: int = 64
-    crop: int = 64
-    batch: int = 8
     rate: float = 1e-3
 
 

@@ -71,7 +71,7 @@ def evaluate(job: EvaluateSegmentationJob, progress: Progress | None = None) -> 
         begin(folder, job)
     for name in groups.left_out:
         progress.warn(f"class {name!r} is left out: its voxels teach nothing and are not judged.")
-    settings = SegmentationSettings(job.steps, job.features, crop=job.patch, batch=job.batch)
+    settings = SegmentationSettings(job.steps, job.features, job.patch, job.batch)
     checkpoint = folder.checkpoint if folder else ""
     network = train_segmentation(learned, settings, device, job.seed, progress, checkpoint, job.resume)
     rows = [_judge(job, index, network, truth, device, progress) for index, truth in enumerate(judged)]

@@ -203,7 +203,8 @@ def test_training_without_a_set_or_with_unlike_sets_is_refused(field, tmp_path):
     make(field[0], tmp_path / "both")
     make(field[0], tmp_path / "one", classes=["cage"])
     sets = [read_training_set(tmp_path / name) for name in ("both", "one")]
+    settings = SegmentationSettings(steps=1, features=4, crop=16, batch=1)
     with pytest.raises(JobError, match="different classes"):
-        train_segmentation(sets, SegmentationSettings(), CPU, 1, Progress(quiet=True))
+        train_segmentation(sets, settings, CPU, 1, Progress(quiet=True))
     with pytest.raises(JobError, match="no training set"):
-        train_segmentation([], SegmentationSettings(), CPU, 1, Progress(quiet=True))
+        train_segmentation([], settings, CPU, 1, Progress(quiet=True))

@@ -108,10 +108,25 @@ def placed_particles(path: str) -> List[Placed]:
     JobError
         When the file is missing or is no such table.
     """
+    rows = particle_rows(path)
+    try:
+        return [_placed(row) for row in rows]
+    except (AttributeError, ValueError) as error:
+        raise JobError("cannot read particles from %s: %s." % (path, error)) from error
+
+
+def particle_rows(path: str) -> List[Any]:
+    """The rows of a table of particles (STAR), values as text.
+
+    Raises
+    ------
+    JobError
+        When the file is missing or has no such table.
+    """
     table = Table()
     try:
         table.read(path, "particles", guessType=False)
-        return [_placed(row) for row in table]
+        return list(table)
     except IndexError:  # emtable writes a table without rows as its name alone, and cannot read that
         return []
     except (OSError, AttributeError, ValueError, TypeError) as error:

@@ -9,6 +9,7 @@ from .protocol_dual_wedge import ProtCryodenDualWedge
 from .protocol_import_model import ProtCryodenImportModel
 from .protocol_mlp_reconstruct import ProtCryodenMlpReconstruct
 from .protocol_nmsg_denoise import ProtCryodenNmsgDenoise
+from .protocol_pick import ProtCryodenPick
 
 __all__ = [
     "ProtCryodenDualCleanDomain",
@@ -20,4 +21,5 @@ __all__ = [
     "ProtCryodenImportModel",
     "ProtCryodenMlpReconstruct",
     "ProtCryodenNmsgDenoise",
+    "ProtCryodenPick",
 ]

@@ -43,6 +43,10 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
 
     INPUT = IN_TOMO_SET
 
+    #: The output that grows, and what is said when nothing came into it.
+    OUTPUT = OUTPUT_TOMOGRAMS
+    NOTHING = "No tomogram could be made."
+
     stepsExecutionMode = STEPS_PARALLEL
 
     def __init__(self, **kwargs):
@@ -162,9 +166,9 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
     def _registerItem(self, tsId: str) -> None:
         with self._lock:
             output = self._outputSet()
-            for tomogram in self._outputItems(tsId):
-                output.append(tomogram)
-                output.update(tomogram)
+            for item in self._outputItems(tsId):
+                output.append(item)
+                output.update(item)
             output.write()
             self._store(output)
             output.close()
@@ -174,10 +178,10 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         failures = self._failures()
         self._registerFailures(failures)
         self._closeOutputSet()
-        output = getattr(self, OUTPUT_TOMOGRAMS, None)
+        output = getattr(self, self.OUTPUT, None)
         if output is None or output.getSize() == 0:
             reasons = "; ".join("%s: %s" % item for item in list(failures.items())[:3])
-            raise RuntimeError("No tomogram could be made. %s" % reasons)
+            raise RuntimeError("%s %s" % (self.NOTHING, reasons))
 
     @retry_on_sqlite_lock(log=logger)
     def _registerFailures(self, failures: Dict[str, str]) -> None:
@@ -216,20 +220,24 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         with self._lock:
             return self.getInputSet().getItem(Tomogram.TS_ID_FIELD, tsId)
 
-    def _outputItems(self, tsId: str) -> List[Tomogram]:
-        """The tomograms to register for an item, one in most protocols."""
+    def _outputItems(self, tsId: str) -> List[Any]:
+        """What to register for an item, one tomogram in most protocols."""
         return [self._outputItem(tsId)]
 
     def _outputItem(self, tsId: str) -> Tomogram:
         """The tomogram to register for an item; this one is for sets of tomograms."""
         return output_tomogram(self._items[tsId], self._itemFolder(tsId))
 
-    def _outputSet(self) -> SetOfTomograms:
-        output = getattr(self, OUTPUT_TOMOGRAMS, None)
+    def _outputSet(self) -> Any:
+        output = getattr(self, self.OUTPUT, None)
         if output is not None:
             output.enableAppend()
             return output
-        return self._openOutput(OUTPUT_TOMOGRAMS, self._createSetOfTomograms())
+        return self._newOutputSet()
+
+    def _newOutputSet(self) -> Any:
+        """Make and register the set that the results go to."""
+        return self._openOutput(self.OUTPUT, self._createSetOfTomograms())
 
     def _describeOutput(self, output: Any) -> None:
         """Give a new output set what the input set does not tell; the base has nothing to add."""
@@ -240,6 +248,10 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         if isinstance(output, SetOfTomograms):
             self._describeOutput(output)
             output.setIsHeterogeneousSet(False)  # append finds out whether these ones are
+        return self._announce(name, output)
+
+    def _announce(self, name: str, output: Any) -> Any:
+        """Register a set that will be filled."""
         output.setStreamState(ScipionSet.STREAM_OPEN)
         output.write()  # so that nobody finds the set without its properties
         self._defineOutputs(**{name: output})
@@ -275,12 +287,12 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
 
     # --------------------------- UTILS functions -----------------------------
     def _finishedItems(self) -> int:
-        output = getattr(self, OUTPUT_TOMOGRAMS, None)
+        output = getattr(self, self.OUTPUT, None)
         return output.getSize() if output is not None else 0
 
     def _registeredIds(self) -> Set[str]:
         """The tsIds that an earlier run of this protocol already put into the output."""
-        output = getattr(self, OUTPUT_TOMOGRAMS, None)
+        output = getattr(self, self.OUTPUT, None)
         return set(output.getTSIds()) if output is not None else set()
 
     def _itemFolder(self, tsId: str) -> ItemFolder:

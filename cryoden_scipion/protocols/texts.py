@@ -21,6 +21,8 @@ def describe_progress(progress: Dict[str, Any]) -> str:
 def describe_result(result: Dict[str, Any]) -> str:
     """One line from the content of a ``result.json``."""
     parts = []
+    if result.get("picks") is not None:
+        parts.append("%d particles" % result["picks"])
     # Both are measured beyond a third of a cycle per voxel only, where hardly any specimen is.
     before, after = result.get("noise_sd_before"), result.get("noise_sd_after")
     if before is not None and after is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ import torch
 
 from . import mrc, report
 from .device import resolve_device
-from .jobs import ReconstructionJob, RunFolder, SirtJob, WbpJob, write_job, write_json
+from .jobs import ReconstructionJob, RunFolder, SirtJob, WbpJob, write_json
 from .metrics import fsc
 from .progress import Progress
+from .runs import begin
 from .tomography.inputs import AlignedSeries, open_halves, open_series, remove_aligned
 from .tomography.orientation import compare_with_reference
 from .tomography.sirt import sirt as sirt_volume
@@ -46,8 +47,9 @@ def wbp(job: WbpJob, progress: Progress) -> dict[str, Any]:
     def method(series: AlignedSeries, target: np.ndarray, device: torch.device, advance: Report) -> None:
         weighted_back_projection(
             series.projections, series.tilt_angles_degrees, series.thickness, series.width, job.radial_cutoff,
-            job.radial_falloff, series.angle_offset_degrees, series.tilt_axis_shift, series.x_shift, series.z_shift,
-            device=device, out=target, weights=series.weights, report=advance,
+            job.radial_falloff, angle_offset_degrees=series.angle_offset_degrees,
+            tilt_axis_shift=series.tilt_axis_shift, x_shift=series.x_shift, z_shift=series.z_shift, device=device,
+            out=target, weights=series.weights, report=advance,
         )  # fmt: skip
 
     return _reconstruct(job, progress, "weighted back-projection", method)
@@ -61,9 +63,10 @@ def sirt(job: SirtJob, progress: Progress) -> dict[str, Any]:
         residuals = np.zeros(series.views)
         sirt_volume(
             series.projections, series.tilt_angles_degrees, series.thickness, job.iterations, job.non_negative,
-            series.width, job.relaxation, None, True, series.angle_offset_degrees, series.tilt_axis_shift,
-            series.x_shift, series.z_shift, device, target, advance, series.weights,
-            None if zero else series.levels, residuals,
+            series.width, job.relaxation, angle_offset_degrees=series.angle_offset_degrees,
+            tilt_axis_shift=series.tilt_axis_shift, x_shift=series.x_shift, z_shift=series.z_shift, device=device,
+            out=target, report=advance, weights=series.weights, levels=None if zero else series.levels,
+            residuals=residuals,
         )  # fmt: skip
         return residuals
 
@@ -90,7 +93,7 @@ def _reconstruct(job: ReconstructionJob, progress: Progress, name: str, method: 
         mrc.check_writable(path)
     series = open_series(job, folder, progress)
     halves = open_halves(job, series, folder, progress)
-    begin(folder, job, [folder.metrics])
+    begin(folder, job)
     orientation = compare_with_reference(series, job.reference, device, progress)
     roles = ["output"] + (["output_even", "output_odd"] if halves else [])
     written: dict[str, str] = {}
@@ -121,15 +124,6 @@ def describe(series: AlignedSeries) -> dict[str, Any]:
         "images": series.image_numbers.tolist(), "tilt_angles": [round(float(angle), 4) for angle in angles],
         "weights": [round(float(weight), 4) for weight in series.weights],
     }  # fmt: skip
-
-
-def begin(folder: RunFolder, job: ReconstructionJob, stale: Iterable[str]) -> None:
-    """Make the run folder and write the job into it; an older run's result, report and ``stale`` files go."""
-    os.makedirs(folder.path, exist_ok=True)
-    for path in (folder.result, folder.report, *stale):
-        if os.path.exists(path):
-            os.remove(path)
-    write_job(job, folder.job)
 
 
 def curve_of_halves(written: dict[str, str]) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from .jobs import ComputeJob, RunFolder, write_job
 
 
 def begin(folder: RunFolder, job: ComputeJob, *leftovers: str) -> None:
-    """Make the run folder and write ``job.json``; unless the job resumes, no trace of an older run stays.
+    """Make the run folder and write ``job.json`` into it.
 
-    ``leftovers`` are files that this kind of job leaves beside checkpoint, metrics, result and report.
+    Of an older run its result and report always go, which would pass for this run's; checkpoints, metrics and
+    ``leftovers``, the files that this kind of job leaves beside them, stay for a job that resumes.
     """
     os.makedirs(folder.path, exist_ok=True)
+    stale = [folder.result, folder.report]
     if not job.resume:
-        for path in (folder.checkpoint, folder.metrics, folder.result, folder.report, *leftovers):
-            if os.path.exists(path):
-                os.remove(path)
+        stale += [folder.metrics, *folder.checkpoints(), *leftovers]
+    for path in stale:
+        # Each of several processes under torchrun begins the run.
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
     write_job(job, folder.job)

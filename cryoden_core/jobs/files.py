@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List
 
 
 @contextlib.contextmanager
@@ -102,6 +103,12 @@ class RunFolder:
     def checkpoint(self) -> str:
         """The training's state, for ``resume``."""
         return self._file("checkpoint.pt")
+
+    def checkpoints(self) -> List[str]:
+        """All checkpoints that are there: the training's, and those of its parts (halves, members, noise models)."""
+        return [
+            path for state in (self.checkpoint, self.noise_checkpoint) for path in glob.glob(glob.escape(state) + "*")
+        ]
 
     def aligned(self, which: str = "") -> str:
         """The tilt series as it is reconstructed, aligned and binned; ``which`` is empty, even or odd.  Temporary."""

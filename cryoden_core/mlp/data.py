@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..jobs import JobError
+from ..mrc import errors_of_writing, reserve
 from ..progress import Progress
 from ..tomography.geometry import covering_width
 from ..tomography.inputs import AlignedSeries
@@ -236,8 +237,10 @@ def remove_prepared(folder: str, *names: str) -> None:
 
 
 def _file(folder: str, name: str, what: str) -> str:
-    return os.path.join(folder, f"{name}_{what}.npy")
+    return os.path.join(folder, f"{name}_{what}.tmp")
 
 
 def _create(path: str, shape: tuple[int, ...]) -> np.ndarray:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with errors_of_writing(path):
+        reserve(path, 4 * math.prod(shape))
+    return np.memmap(path, np.float32, "r+", shape=shape)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..fourier import crowther_frequency, frequency_radius, missing_wedge_mask
+from ..fourier import crowther_frequency, frequency_radius, hermitian_weights, missing_wedge_mask
 
 #: Where Charbonnier and Huber turn from square to straight, in standard deviations of the projections.
 BEND = 0.1
@@ -91,12 +91,7 @@ class WedgePenalty:
         rise = np.clip((radius - self.start) / (0.5 - min(self.start, LATEST_START)), 0.0, 1.0)
         weights = np.where(missing, rise, 0.0) if self.start < LATEST_START else np.zeros_like(radius)
         self.active = bool(weights.any())
-        # Of the half transform each column stands for one or two of the whole.
-        both = np.full(width // 2 + 1, 2.0)
-        both[0] = 1.0
-        if width % 2 == 0:
-            both[-1] = 1.0
-        weights = weights * both
+        weights = weights * hermitian_weights(width)
         self._weights = torch.from_numpy((weights / max(weights.sum(), 1e-12)).astype(np.float32)).to(device)
 
     def __call__(self, volume: Tensor) -> Tensor:

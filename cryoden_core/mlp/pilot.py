@@ -2,8 +2,8 @@
 
 Every eighth view is left out of short fits to a few sections in the middle of the tomogram; what the network then says
 of those views is compared with them.  The noise of a held-out view cannot be predicted, so the error falls while the
-network learns the specimen and rises once it learns the noise (Hansen's *discrepancy* needs the noise's level, this
-does not).  Penalties are tried from weak to strong until they do worse; the fit to all views is then made with the
+network learns the specimen and rises once it learns the noise (Morozov's discrepancy principle needs the noise's level,
+this does not).  Penalties are tried from weak to strong until they do worse; the fit to all views is then made with the
 strongest that do as well as any, and the number of passes where their error was least.
 """
 

@@ -9,7 +9,6 @@ and from what such a network finds easy to say; it is not measured.
 from __future__ import annotations
 
 import dataclasses
-import glob
 import itertools
 import json
 import os
@@ -25,7 +24,8 @@ from .. import mrc, report
 from ..device import resolve_device
 from ..jobs import JobError, MlpJob, RunFolder, write_json
 from ..progress import Progress, read_metrics
-from ..reconstruct import begin, curve_of_halves, describe
+from ..reconstruct import curve_of_halves, describe
+from ..runs import begin
 from ..tomography.beads import find_beads
 from ..tomography.inputs import AlignedSeries, open_halves, open_series, remove_aligned
 from ..tomography.orientation import compare_with_reference
@@ -76,7 +76,7 @@ def reconstruct(job: MlpJob, progress: Progress) -> dict[str, Any]:
 
     series = open_series(job, folder, progress, check)
     halves = open_halves(job, series, folder, progress)
-    _begin(folder, job)
+    begin(folder, job, _pilot_file(folder))
     orientation = compare_with_reference(series, job.reference, device, progress)
     run = _Run(job, preset, series, folder, device, progress)
     result: dict[str, Any] = {**describe(series), **orientation, **run.choose_passes()}
@@ -95,7 +95,7 @@ def reconstruct(job: MlpJob, progress: Progress) -> dict[str, Any]:
     write_json(result, folder.result)
     remove_aligned(folder)
     # The state of a fit is many times the tomogram's size.
-    for file in glob.glob(folder.checkpoint + "*"):
+    for file in folder.checkpoints():
         os.remove(file)
     return result
 
@@ -320,12 +320,6 @@ class _Preview:
             data.series.voxel_size * step,
         )  # fmt: skip
         return {}
-
-
-def _begin(folder: RunFolder, job: MlpJob) -> None:
-    """Make the run folder; a fresh start leaves no trace of an older run in it."""
-    states = [folder.metrics, _pilot_file(folder), *glob.glob(folder.checkpoint + "*")]
-    begin(folder, job, [] if job.resume else states)
 
 
 def _pilot_file(folder: RunFolder) -> str:

@@ -14,11 +14,12 @@ import torch
 from .. import mrc, report
 from ..device import resolve_device
 from ..fourier import frequency_radius, half_transform, hermitian_weights
-from ..jobs import JobError, NmsgJob, NmsgTraining, NmsgTrainJob, RunFolder, write_job, write_json
+from ..jobs import JobError, NmsgJob, NmsgTraining, NmsgTrainJob, RunFolder, write_json
 from ..metrics import fsc
 from ..models import load_model, save_model
 from ..nets.unet3d import UNet3d
 from ..progress import Progress, read_metrics
+from ..runs import begin
 from ..tiling import shape_of
 from ..training import Trainer, TrainingSettings
 from . import paper
@@ -57,7 +58,7 @@ def denoise(job: NmsgJob, progress: Progress) -> dict[str, Any]:
     for path in (job.output, job.output_even, job.output_odd, job.save_model):
         if path:
             mrc.check_writable(path)
-    _begin(folder, job)
+    begin(folder, job, folder.noise_report)
     progress.say(WEDGE_NOTICE)
     if job.model:
         network, about = _load_network(job.model, device, tomogram, progress)
@@ -86,7 +87,7 @@ def train(job: NmsgTrainJob, progress: Progress) -> dict[str, Any]:
         if mask:
             add_mask(tomogram, mask)
     mrc.check_writable(job.output)
-    _begin(folder, job)
+    begin(folder, job, folder.noise_report)
     network, about, noise = _train(job, tomograms, folder, device, progress)
     _save(network, about, job.output)
     result = {
@@ -95,17 +96,6 @@ def train(job: NmsgTrainJob, progress: Progress) -> dict[str, Any]:
     }  # fmt: skip
     write_json(result, folder.result)
     return result
-
-
-def _begin(folder: RunFolder, job: NmsgTraining) -> None:
-    """Make the run folder; a fresh start leaves no trace of an older run in it."""
-    os.makedirs(folder.path, exist_ok=True)
-    if not job.resume:
-        for path in (folder.checkpoint, folder.metrics, folder.result, folder.report, folder.noise_report,
-                     folder.noise_checkpoint):  # fmt: skip
-            if os.path.exists(path):
-                os.remove(path)
-    write_job(job, folder.job)
 
 
 def _preset(job: NmsgTraining) -> Preset:
@@ -223,16 +213,16 @@ def _apply(
     for role, path, data, mean, sd in todo:
         stage = "denoising" + role[len("output") :].replace("_", " the ") + (" half" if role != "output" else "")
 
-        def begin(count: int, stage: str = stage) -> None:
+        def on_tiles(count: int, stage: str = stage) -> None:
             progress.stage(stage, count)
 
         with mrc.create_volume(path, shape_of(data), tomogram.voxel_size, tomogram.origin, job.output_mode) as target:
             run(
                 network, data, target, mean, sd, device=device, flips=flips, strength=job.strength, tile=job.tile,
-                warn=progress.warn, on_tiles=begin, on_tile=progress.advance,
+                warn=progress.warn, on_tiles=on_tiles, on_tile=progress.advance,
             )  # fmt: skip
             if job.keep_wedge:
-                share = keep_wedge(target, data, job.tilt_min, job.tilt_max, begin, progress.advance)
+                share = keep_wedge(target, data, job.tilt_min, job.tilt_max, on_tiles, progress.advance)
                 taken.setdefault("removed_from_wedge", share)
     return {role: path for role, path, *_ in todo}, taken
 

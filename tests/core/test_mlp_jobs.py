@@ -75,7 +75,7 @@ def test_a_tomogram_with_its_size_place_and_figures_comes_out(files, monkeypatch
     assert {"mvoxels_per_second", "neighbour_correlation", "section_residual_sd", "masked_fraction", "seconds",
             "peak_memory_gib", "passes", "warnings", "origin"} <= set(result)  # fmt: skip
     left = sorted(os.listdir(folder.path))
-    assert not [name for name in left if name.endswith(".npy") or name.startswith("checkpoint")]
+    assert not [name for name in left if name.endswith(".tmp") or name.startswith("checkpoint")]
     assert {"preview.mrc", "preview.png", "report.png", "metrics.csv", "progress.json", "job.json"} <= set(left)
 
 
@@ -167,7 +167,7 @@ def test_a_loss_that_stays_not_finite_is_one_sentence_and_leaves_no_large_files(
     with pytest.raises(JobError, match=r"the loss is not a finite number at step \d+; check the input .*\.$"):
         run(files, held_out=held_out)
     assert not os.path.exists(files["output"])
-    assert not [name for name in os.listdir(RunFolder.beside(files["output"]).path) if name.endswith(".npy")]
+    assert not [name for name in os.listdir(RunFolder.beside(files["output"]).path) if name.endswith(".tmp")]
 
 
 def test_a_loss_that_is_not_finite_for_a_while_is_overcome_from_the_last_checkpoint(files, monkeypatch):

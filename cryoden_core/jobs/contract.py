@@ -24,6 +24,11 @@ EXIT_NO_DEVICE = 3
 EXIT_INTERRUPTED = 75
 
 
+#: What the name of a volume, and that of a model, that is written may end in.
+VOLUME_ENDINGS = (".mrc", ".rec", ".map")
+MODEL_ENDINGS = (".safetensors",)
+
+
 class JobError(ValueError):
     """The input or a parameter is wrong; the message is one sentence meant for the person who asked."""
 
@@ -36,8 +41,9 @@ class DeviceError(JobError):
 class Parameter:
     """What is known about one field of a job.
 
-    ``minimum`` and ``maximum`` are inclusive; ``choices`` lists the allowed strings; ``unit`` is appended to the help;
-    ``positional`` and ``alias`` shape the command line only; ``expert`` hides the parameter in beginners' forms.
+    ``minimum`` and ``maximum`` are inclusive; ``choices`` lists the allowed strings; ``endings`` lists what the name of
+    a file that is written may end in, lest a volume be called a table; ``unit`` is appended to the help; ``positional``
+    and ``alias`` shape the command line only; ``expert`` hides the parameter in beginners' forms.
     """
 
     help: str
@@ -45,6 +51,7 @@ class Parameter:
     minimum: Optional[float] = None
     maximum: Optional[float] = None
     choices: Sequence[str] = ()
+    endings: Sequence[str] = ()
     required: bool = False
     positional: bool = False
     alias: str = ""
@@ -79,6 +86,8 @@ class Parameter:
             return "parameter '%s' is missing: %s" % (name, self.help)
         if self.choices and value not in self.choices:
             return "parameter '%s' must be one of %s, not %r" % (name, self._listed_choices(), value)
+        if self.endings and value and os.path.splitext(value)[1].lower() not in self.endings:
+            return "parameter '%s' must be a name that ends in %s, not %r" % (name, " or ".join(self.endings), value)
         if isinstance(value, float) and not math.isfinite(value):
             return "parameter '%s' must be a finite number, not %r" % (name, value)
         if self.minimum is not None and value < self.minimum:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
 from .contract import (
+    MODEL_ENDINGS,
+    VOLUME_ENDINGS,
     ComputeJob,
     JobError,
     output_mode_parameter,
@@ -61,7 +63,7 @@ class DualDenoiseJob(DualApplication):
 
     input: str = parameter("", "tomogram to denoise (MRC)", required=True, positional=True)
     model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
-    output: str = parameter("", "denoised tomogram to write (MRC)", required=True, alias="-o")
+    output: str = parameter("", "denoised tomogram to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
     strength: float = parameter(
         1.0, "how strongly to denoise: 0 returns the input, 1 is the full effect", minimum=0.0, maximum=1.0
     )
@@ -72,12 +74,18 @@ class DualDenoiseJob(DualApplication):
         1, "mirrored copies to average; a tilt range that is not symmetric allows 4", minimum=1, maximum=FLIPS
     )
     uncertainty: str = parameter(
-        "", "where to write the spread over the mirrored copies (MRC, at least 4 copies); empty does not write it"
+        "",
+        "where to write the spread over the mirrored copies (MRC, at least 4 copies); empty does not write it",
+        endings=VOLUME_ENDINGS,
     )
     even: str = parameter("", "tomogram of the even half; with --odd the noise is measured from their difference")
     odd: str = parameter("", "tomogram of the odd half")
-    output_even: str = parameter("", "where to write the denoised even half; empty does not write it")
-    output_odd: str = parameter("", "where to write the denoised odd half; empty does not write it")
+    output_even: str = parameter(
+        "", "where to write the denoised even half; empty does not write it", endings=VOLUME_ENDINGS
+    )
+    output_odd: str = parameter(
+        "", "where to write the denoised odd half; empty does not write it", endings=VOLUME_ENDINGS
+    )
 
     def _validate_together(self) -> None:
         super()._validate_together()
@@ -99,7 +107,7 @@ class DualEncodeNoiseJob(DualApplication):
 
     input: str = parameter("", "tomogram whose noise is wanted (MRC)", required=True, positional=True)
     model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
-    output: str = parameter("", "noise to write (MRC)", required=True, alias="-o")
+    output: str = parameter("", "noise to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
 
     def _validate_together(self) -> None:
         super()._validate_together()
@@ -128,7 +136,11 @@ class DualSimulateJob(DualSimulation):
     input: str = parameter("", "density map to simulate a tomogram of (MRC)", required=True, positional=True)
     model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
     output: str = parameter(
-        "", "tomogram to write (MRC); with several draws _1, _2 ... is added to its name", required=True, alias="-o"
+        "",
+        "tomogram to write (MRC); with several draws _1, _2 ... is added to its name",
+        required=True,
+        alias="-o",
+        endings=VOLUME_ENDINGS,
     )
     draws: int = parameter(1, "tomograms to draw, each with other noise", minimum=1, maximum=10**4)
     halves: bool = parameter(False, "write the even and odd halves too (_even, _odd)")
@@ -173,7 +185,7 @@ class DualConvertJob(DualSimulation):
 
     input: str = parameter("", "tomogram to convert (MRC)", required=True, positional=True)
     model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
-    output: str = parameter("", "converted tomogram to write (MRC)", required=True, alias="-o")
+    output: str = parameter("", "converted tomogram to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
     to: str = parameter("clean", "the style wanted: of the clean or of the noisy set", choices=("clean", "noisy"))
 
     def _validate_together(self) -> None:
@@ -189,7 +201,7 @@ class DualWedgeJob(ComputeJob):
     carried_out_by: ClassVar[str] = "dual.compensate:compensate"
 
     input: str = parameter("", "tomogram to fill (MRC)", required=True, positional=True)
-    output: str = parameter("", "filled tomogram to write (MRC)", required=True, alias="-o")
+    output: str = parameter("", "filled tomogram to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
     tilt_min: float = parameter(-60.0, "angle of the first view", unit="degrees", minimum=-90.0, maximum=90.0)
     tilt_max: float = parameter(60.0, "angle of the last view", unit="degrees", minimum=-90.0, maximum=90.0)
     tilt_angles: str = parameter(
@@ -212,7 +224,9 @@ class DualWedgeJob(ComputeJob):
         maximum=100.0,
         expert=True,
     )
-    save_model: str = parameter("", "where to write the trained model; empty keeps it in the run folder")
+    save_model: str = parameter(
+        "", "where to write the trained model; empty keeps it in the run folder", endings=MODEL_ENDINGS
+    )
     voxel_size: float = voxel_size_parameter()
     output_mode: str = output_mode_parameter()
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
 from .contract import (
+    MODEL_ENDINGS,
+    VOLUME_ENDINGS,
     ComputeJob,
     JobError,
     output_mode_parameter,
@@ -72,14 +74,20 @@ class NmsgJob(NmsgTraining):
     carried_out_by: ClassVar[str] = "nmsg.denoise:denoise"
 
     input: str = parameter("", "tomogram to denoise (MRC)", required=True, positional=True)
-    output: str = parameter("", "denoised tomogram to write (MRC)", required=True, alias="-o")
+    output: str = parameter("", "denoised tomogram to write (MRC)", required=True, endings=VOLUME_ENDINGS, alias="-o")
     even: str = parameter("", "tomogram of the even half; with --odd the noise is measured from their difference")
     odd: str = parameter("", "tomogram of the odd half")
-    output_even: str = parameter("", "where to write the denoised even half; empty does not write it")
-    output_odd: str = parameter("", "where to write the denoised odd half; empty does not write it")
+    output_even: str = parameter(
+        "", "where to write the denoised even half; empty does not write it", endings=VOLUME_ENDINGS
+    )
+    output_odd: str = parameter(
+        "", "where to write the denoised odd half; empty does not write it", endings=VOLUME_ENDINGS
+    )
     mask: str = parameter("", "mask of the specimen, 1 inside (MRC); training crops are taken there")
     model: str = parameter("", "apply this model (.safetensors) instead of training on the tomogram")
-    save_model: str = parameter("", "where to write the trained model; empty keeps it in the run folder")
+    save_model: str = parameter(
+        "", "where to write the trained model; empty keeps it in the run folder", endings=MODEL_ENDINGS
+    )
     strength: float = parameter(
         1.0, "share of the denoised volume in the output; the rest is the input", minimum=0.0, maximum=1.0
     )
@@ -118,7 +126,7 @@ class NmsgTrainJob(NmsgTraining):
     carried_out_by: ClassVar[str] = "nmsg.denoise:train"
 
     inputs: List[str] = parameter([], "tomograms to train on (MRC)", required=True, positional=True)
-    output: str = parameter("", "model to write (.safetensors)", required=True, alias="-o")
+    output: str = parameter("", "model to write (.safetensors)", required=True, endings=MODEL_ENDINGS, alias="-o")
     evens: List[str] = parameter([], "even halves, in the order of the tomograms")
     odds: List[str] = parameter([], "odd halves, in the order of the tomograms")
     masks: List[str] = parameter(

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional, Set
 
-from .contract import ComputeJob, JobError, output_mode_parameter, parameter, refuse_clashes
+from .contract import VOLUME_ENDINGS, ComputeJob, JobError, output_mode_parameter, parameter, refuse_clashes
 from .files import RunFolder
 
 MLP_PRESETS = ("fast", "default", "best", "paper")
@@ -43,7 +43,7 @@ class ReconstructionJob(ComputeJob):
     """
 
     input: str = parameter("", "tilt series, all images, raw or aligned (MRC stack)", required=True, positional=True)
-    output: str = parameter("", "tomogram to write (MRC)", required=True, alias="-o")
+    output: str = parameter("", "tomogram to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
     tilt_angles: str = parameter("", "angle of each image, in the order of the stack (.tlt, .rawtlt)", required=True)
     transforms: str = parameter(
         "", "alignment of each image (.xf), applied in one interpolation; empty takes the stack as aligned"
@@ -86,8 +86,12 @@ class ReconstructionJob(ComputeJob):
     )
     even: str = parameter("", "tilt series of the even frames, image by image like the input (MRC stack)")
     odd: str = parameter("", "tilt series of the odd frames, image by image like the input (MRC stack)")
-    output_even: str = parameter("", "tomogram of the even half; empty puts '_even' after the output's name")
-    output_odd: str = parameter("", "tomogram of the odd half; empty puts '_odd' after the output's name")
+    output_even: str = parameter(
+        "", "tomogram of the even half; empty puts '_even' after the output's name", endings=VOLUME_ENDINGS
+    )
+    output_odd: str = parameter(
+        "", "tomogram of the odd half; empty puts '_odd' after the output's name", endings=VOLUME_ENDINGS
+    )
     reference: str = parameter(
         "", "tomogram of the same field of view (MRC); a mirrored, turned or shifted result is reported"
     )

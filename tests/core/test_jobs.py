@@ -51,7 +51,8 @@ def one_sentence(error: pytest.ExceptionInfo) -> bool:
         ({"output_even": "e.mrc"}, "when 'even' and 'odd' are given"),
         ({"output": "./a.mrc"}, "is also an input"),
         ({"even": "e.mrc", "odd": "o.mrc", "output_even": "b.mrc"}, "two outputs have the same name"),
-        ({"save_model": "b.mrc"}, "two outputs have the same name"),
+        ({"save_model": "b.mrc"}, "'save_model' must be a name that ends in .safetensors, not 'b.mrc'"),
+        ({"output": "b.tif"}, "'output' must be a name that ends in .mrc or .rec or .map, not 'b.tif'"),
         ({"model": "b.mrc"}, "is also an input"),
     ],
 )
@@ -111,11 +112,11 @@ def test_list_defaults_are_not_shared():
 
 def test_a_list_must_hold_texts():
     with pytest.raises(JobError, match="list of texts"):
-        NmsgTrainJob.from_parameters({"inputs": "a.mrc", "output": "m"})
+        NmsgTrainJob.from_parameters({"inputs": "a.mrc", "output": "m.safetensors"})
     with pytest.raises(JobError, match="list of texts"):
-        NmsgTrainJob.from_parameters({"inputs": [1], "output": "m"})
+        NmsgTrainJob.from_parameters({"inputs": [1], "output": "m.safetensors"})
     with pytest.raises(JobError, match="one even and one odd half for each"):
-        NmsgTrainJob.from_parameters({"inputs": ["a", "b"], "output": "m", "evens": ["e"], "odds": ["o"]})
+        NmsgTrainJob.from_parameters({"inputs": ["a", "b"], "output": "m.safetensors", "evens": ["e"], "odds": ["o"]})
 
 
 @pytest.mark.parametrize("job", SYSTEMS.values(), ids=SYSTEMS)
@@ -145,11 +146,11 @@ def test_the_default_of_an_unknown_parameter_is_a_key_error():
 @pytest.mark.parametrize(
     ("job", "given"),
     [
-        (NmsgTrainJob, {"inputs": ["a.mrc"], "output": "./a.mrc"}),
-        (WbpJob, {"input": "a.mrc", "tilt_angles": "a.tlt", "output": "a.tlt"}),
+        (NmsgTrainJob, {"inputs": ["a.safetensors"], "output": "./a.safetensors"}),
+        (WbpJob, {"input": "a.mrc", "tilt_angles": "b.mrc", "output": "b.mrc"}),
         (WbpJob, {"input": "a.mrc", "tilt_angles": "a.tlt", "output": "b.mrc", "transforms": "b.mrc"}),
         (MlpJob, {"input": "b_std.mrc", "tilt_angles": "a.tlt", "output": "b.mrc", "ensemble": 2}),
-        (DualWedgeJob, {"input": "a.mrc", "tilt_angles": "a.tlt", "output": "a.tlt"}),
+        (DualWedgeJob, {"input": "a.mrc", "tilt_angles": "b.mrc", "output": "b.mrc"}),
     ],
 )
 def test_no_job_overwrites_its_input(job, given):

@@ -26,7 +26,7 @@ from ..jobs import EvaluateHallucinationJob, JobError
 from ..picking import PUBLISHED, PickingSettings, Picks, difference_of_gaussians, pick
 from ..progress import Progress
 from .common import finish, line, read_alike, required_voxel_size, storable
-from .repetition import repeat
+from .repetition import read_method, repeat
 from .spectrum_matching import phase_randomised, voxels_shuffled
 
 #: Shuffles of the phases that a control is averaged over.
@@ -57,6 +57,8 @@ def evaluate(job: EvaluateHallucinationJob, progress: Progress | None = None) ->
     progress = progress or Progress(quiet=True)
     if job.output:
         mrc.check_writable(job.output)
+    if job.job:
+        read_method(job.job)
     size = required_voxel_size(job.voxel_size, job.tomogram)
     given = ["tomogram", *(["empty"] if job.empty else [])]
     before = {name: read_alike([getattr(job, name)])[0] for name in given}

@@ -11,6 +11,14 @@ from ..jobs import ComputeJob, JobError, RunFolder, parameters_of, read_job
 _OWN = ("even", "odd", "output_even", "output_odd", "mask", "save_model", "uncertainty", "run_folder", "train_with")
 
 
+def read_method(path: str) -> ComputeJob:
+    """The job of a job file; a :class:`JobError` when it does not make one volume from another."""
+    job = read_job(path)
+    if not isinstance(job, ComputeJob) or not {"input", "output"} <= set(parameters_of(job)):
+        raise JobError(f"the job in {path} ({job.system}) does not make one volume from another.")
+    return job
+
+
 def repeat(path: str, input: str, output: str) -> None:
     """Run the job of a job file on another volume.
 
@@ -31,10 +39,7 @@ def repeat(path: str, input: str, output: str) -> None:
     """
     from ..api import run
 
-    job = read_job(path)
-    about = parameters_of(job)
-    if not isinstance(job, ComputeJob) or not {"input", "output"} <= set(about):
-        raise JobError(f"the job in {path} ({job.system}) does not make one volume from another.")
+    job = read_method(path)
     given = dataclasses.asdict(job)
     trained = given.get("save_model") or RunFolder.beside(given["output"], given.get("run_folder", "")).model
     if "model" in given and not given["model"] and os.path.exists(trained):

@@ -22,7 +22,7 @@ from ..fourier import half_transform, hermitian_weights
 from ..jobs import EvaluateWedgeJob, JobError
 from ..progress import Progress
 from .common import finish, line, read_alike, storable, voxel_size_of
-from .repetition import repeat
+from .repetition import read_method, repeat
 
 _WINDOW = 7
 #: A smaller share of the power is the rounding of single precision.
@@ -59,6 +59,8 @@ def evaluate(job: EvaluateWedgeJob, progress: Progress | None = None) -> dict[st
     progress = progress or Progress(quiet=True)
     for path in job.outputs():
         mrc.check_writable(path)
+    if job.job:
+        read_method(job.job)
     names = [name for name in ("compensated", "input", "truth") if getattr(job, name)]
     given = dict(zip(names, read_alike([getattr(job, name) for name in names]), strict=True))
     tilts = TiltRange(job.tilt_min, job.tilt_max)

@@ -168,7 +168,9 @@ def test_a_job_file_denoises_the_tomogram_and_the_controls(
     monkeypatch.setattr("cryoden_core.evaluation.hallucination.repeat", smooth)
     path, controls = str(tmp_path / "tomogram.mrc"), tmp_path / "controls"
     mrc.write_volume(path, -tomogram, 10.0)
-    job = EvaluateHallucinationJob(tomogram=path, job="job.json", controls=str(controls), count=8, sigma=25.0)
+    method = str(tmp_path / "job.json")
+    write_job(NmsgJob(input="a.mrc", output="b.mrc"), method)
+    job = EvaluateHallucinationJob(tomogram=path, job=method, controls=str(controls), count=8, sigma=25.0)
     result = evaluate(job)
     assert set(result["volumes"]) == {"phase_randomised", "shuffled"} and not result["invents"]
     again = mrc.read_volume(str(controls / "tomogram_denoised.mrc"))
@@ -188,6 +190,7 @@ def test_bad_input_gets_one_sentence(tomogram: np.ndarray, tmp_path: Path) -> No
         with pytest.raises(JobError, match=words) as error:
             evaluate(EvaluateHallucinationJob(tomogram=path, **parameters))
         assert str(error.value).endswith(".") and "\n" not in str(error.value)
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize(

@@ -190,10 +190,11 @@ def _packed(job: CleanDomainJob, progress: Progress) -> Iterator[Maker]:
 
 def _existing(job: CleanDomainJob) -> Iterator[Maker]:
     """Makers of volumes that are read."""
-    for model in find_models(job.existing):
+    for model in find_models(job.existing, job.existing_voxel_size):
         about = {
             "made_by": "reading",
             "source": str(model.density),
+            "voxel_size_of_source": model.voxel_size,
             "sign_of_source": job.existing_sign,
             "sign": job.sign,
             "voxel_size": job.voxel_size,

@@ -107,7 +107,14 @@ class CleanDomainJob(Job):
     existing: List[str] = parameter(
         [],
         "grand models to take instead of packing: MRC files, SHREC folders (grandmodel.mrc), PolNet output folders "
-        "(tomos_motif_list.csv)",
+        "(tomo_NNN_den.mrc, or tomos_motif_list.csv)",
+    )
+    existing_voxel_size: float = parameter(
+        0.0,
+        "voxel size of the existing grand models; 0 takes it from each file's header",
+        unit="angstrom",
+        minimum=0.0,
+        maximum=1000.0,
     )
     existing_sign: str = parameter(
         "bright", "sign of protein in the existing grand models", choices=("bright", "dark"), expert=True

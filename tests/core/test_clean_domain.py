@@ -8,7 +8,6 @@ from emtable import Table
 
 from cryoden_core import api
 from cryoden_core.cli import main
-from cryoden_core.dual.existing import find_models, read_model
 from cryoden_core.jobs import EXIT_OK, CleanDomainJob, JobError, write_job
 from cryoden_core.mrc import open_volume, read_header, read_volume, write_volume
 from cryoden_core.phantom.particles import read_star
@@ -137,99 +136,3 @@ def test_bad_templates_are_refused_before_anything_is_written(tmp_path):
 def test_parameters_that_make_no_sense_are_refused(tmp_path, choice, message):
     with pytest.raises(JobError, match=message):
         CleanDomainJob.from_parameters({"output": str(tmp_path), **choice})
-
-
-# ---- grand models that others made
-
-
-def blobs(shape=(20, 24, 28)):
-    """Two balls, of class 3 and 5, and their centres as x, y, z."""
-    z, y, x = np.indices(shape)
-    centres = {3: (9.0, 8.0, 7.0), 5: (19.0, 15.0, 12.0)}
-    labels = np.zeros(shape, np.int16)
-    for label, (a, b, c) in centres.items():
-        labels[(x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2 <= 16] = label
-    return (labels > 0).astype(np.float32), labels, centres
-
-
-@pytest.fixture
-def shrec(tmp_path):
-    density, labels, _ = blobs()
-    folder = tmp_path / "model_0"
-    write_volume(str(folder / "grandmodel.mrc"), density, 10.0)
-    write_volume(str(folder / "class_mask.mrc"), labels, 10.0)
-    write_volume(str(folder / "occupancy_mask.mrc"), (labels == 3) + 2 * (labels == 5), 10.0)
-    (folder / "particle_locations.txt").write_text("4V94 9 8 7 10 20 30\n5MRC 19 15 12 0 0 0\nvesicle 2 2 2 0 0 0\n")
-    return folder
-
-
-def test_a_shrec_folder_is_read_with_its_classes_and_places(shrec):
-    (found,) = find_models([str(shrec)])
-    model = read_model(found, 10.0)
-    density, labels, centres = blobs()
-    np.testing.assert_array_equal(model.density, density)
-    np.testing.assert_array_equal(model.labels, labels)
-    assert model.class_names[3] == "4V94" and model.class_names[5] == "5MRC"
-    by_name = {item.name: item for item in model.particles}
-    assert by_name["4V94"].instance == 1 and by_name["5MRC"].instance == 2 and by_name["vesicle"].kind == "vesicle"
-    np.testing.assert_allclose(by_name["5MRC"].position, centres[5])
-    np.testing.assert_allclose(by_name["5MRC"].rotation, np.eye(3), atol=1e-12)
-
-
-@pytest.mark.parametrize("voxel_size", [5.0, 14.0])
-def test_a_grand_model_of_another_voxel_size_is_resampled_with_its_labels_and_places(shrec, voxel_size):
-    (found,) = find_models([str(shrec)])
-    model = read_model(found, voxel_size)
-    assert model.density.shape == tuple(round(n * 10 / voxel_size) for n in (20, 24, 28))
-    assert model.density.mean() == pytest.approx(blobs()[0].mean(), rel=1e-3)
-    for item in model.particles:
-        if item.kind == "particle":
-            centre = np.argwhere(model.labels == item.label).mean(axis=0)[::-1]
-            np.testing.assert_allclose(centre, item.position, atol=0.6)
-            x, y, z = np.rint(item.position).astype(int)
-            assert model.density[z, y, x] > 0.7
-
-
-def test_polnet_outputs_are_read_for_each_tomogram(tmp_path):
-    density, labels, _ = blobs()
-    for index in range(2):
-        write_volume(str(tmp_path / "tomos" / f"tomo_den_{index}.mrc"), density, 10.0)
-        write_volume(str(tmp_path / "tomos" / f"tomo_lbls_{index}.mrc"), labels, 10.0)
-    head = "Density Micrographs PolyData Tomo3D Type Label Code Polymer X Y Z Q1 Q2 Q3 Q4".replace(" ", "\t")
-    rows = [
-        ["/a/tomo_den_0.mrc", "", "", "", "SAWLC", "3", "pdb_4v94", "0", "90", "80", "70", "0", "0", "0", "1"],
-        ["/a/tomo_den_1.mrc", "", "", "", "SAWLC", "5", "pdb_5mrc", "0", "190", "150", "120", "1", "0", "0", "0"],
-    ]
-    (tmp_path / "tomos_motif_list.csv").write_text("\n".join([head, *("\t".join(row) for row in rows)]) + "\n")
-    first, second = (read_model(found, 10.0) for found in find_models([str(tmp_path)]))
-    assert [item.name for item in first.particles] == ["pdb_4v94"] and first.particles[0].label == 3
-    np.testing.assert_allclose(first.particles[0].position, [9, 8, 7])
-    np.testing.assert_allclose(first.particles[0].rotation, np.diag([-1.0, -1.0, 1.0]), atol=1e-12)
-    assert second.class_names == {5: "pdb_5mrc", 3: "class_3"}
-
-
-def test_existing_models_come_into_the_same_layout(shrec, tmp_path):
-    density, labels, _ = blobs()
-    write_volume(str(tmp_path / "plain.mrc"), -density, 10.0)
-    write_volume(str(tmp_path / "plain_labels.mrc"), labels, 10.0)
-    result = make(tmp_path / "out", existing=[str(tmp_path / "plain.mrc")], existing_sign="dark")
-    (volume,) = result["volumes"]
-    np.testing.assert_array_equal(read_volume(volume["density"]), density)
-    np.testing.assert_array_equal(read_volume(volume["labels"]), labels)
-    assert volume["class_of_label"] == {"3": "class_3", "5": "class_5"}
-    both = make(tmp_path / "both", existing=[str(tmp_path / "plain.mrc"), str(shrec)])
-    assert len(both["volumes"]) == 2 and read_star(both["volumes"][1]["particles"])
-
-
-def test_what_is_no_grand_model_is_refused(shrec, tmp_path):
-    with pytest.raises(JobError, match="neither an MRC file nor a folder"):
-        find_models([str(tmp_path / "nowhere")])
-    write_volume(str(tmp_path / "unsized.mrc"), blobs()[0], 0.0)
-    with pytest.raises(JobError, match="no voxel size"):
-        find_models([str(tmp_path / "unsized.mrc")])
-    (shrec / "particle_locations.txt").write_text("4V94 nine 8 7\n")
-    with pytest.raises(JobError, match=r"particle_locations\.txt is not as"):
-        read_model(find_models([str(shrec)])[0], 10.0)
-    write_volume(str(shrec / "class_mask.mrc"), np.zeros((8, 8, 8)), 10.0)
-    with pytest.raises(JobError, match="differ in size"):
-        find_models([str(shrec)])

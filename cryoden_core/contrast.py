@@ -12,7 +12,7 @@ from typing import Tuple
 
 import numpy as np
 
-from .report import central_block
+from .excerpts import central_block
 
 #: A skewness is taken as a sign of contrast when it is this many times its standard error.
 CLEAR_SKEWNESS = 5.0

@@ -17,7 +17,6 @@ import torch
 from . import mrc, report
 from .device import resolve_device
 from .jobs import ReconstructionJob, RunFolder, SirtJob, WbpJob, write_json
-from .metrics import fsc
 from .progress import Progress
 from .runs import begin
 from .tomography.inputs import AlignedSeries, open_halves, open_series, remove_aligned
@@ -130,8 +129,7 @@ def curve_of_halves(written: dict[str, str]) -> dict[str, tuple[np.ndarray, np.n
     """The correlation of two halves by frequency, for a report; None where there are no halves."""
     if "output_even" not in written:
         return None
-    even, odd = (report.central_block(mrc.open_volume(written[role])) for role in ("output_even", "output_odd"))
-    return {"halves": fsc(even, odd)}
+    return {"halves": report.agreement(*(mrc.open_volume(written[role]) for role in ("output_even", "output_odd")))}
 
 
 def _write_picture(

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..report import central_slices, loss_figure, new_figure, save_figure, side_spectrum
+from ..excerpts import central_slices
+from ..report import loss_figure, new_figure, save_figure, side_spectrum
 from .alarms import Watch
 from .networks import code_shape, permute_voxels
 

@@ -13,9 +13,9 @@ import torch
 
 from .. import mrc, report
 from ..device import resolve_device
+from ..excerpts import central_block
 from ..fourier import frequency_radius, half_transform, hermitian_weights
 from ..jobs import JobError, NmsgJob, NmsgTraining, NmsgTrainJob, RunFolder, write_json
-from ..metrics import fsc
 from ..models import load_model, save_model
 from ..nets.unet3d import UNet3d
 from ..progress import Progress, read_metrics
@@ -232,7 +232,7 @@ def _result(
     start: float, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     after = mrc.open_volume(job.output)
-    before, now = (report.central_block(volume) for volume in (tomogram.data, after))
+    before, now = (central_block(volume) for volume in (tomogram.data, after))
     removed = before - now
     result: dict[str, Any] = {
         **written, "seconds": round(time.monotonic() - start, 1),
@@ -259,11 +259,10 @@ def high_frequency_sd(block: np.ndarray) -> float:
 def _write_picture(folder: RunFolder, job: NmsgJob, tomogram: Tomogram, written: dict[str, str]) -> None:
     curves = None
     if tomogram.halves is not None:
-        even, odd = (report.central_block(half) for half in tomogram.halves)
-        curves = {"before": fsc(even, odd)}
+        curves = {"before": report.agreement(*tomogram.halves)}
         if "output_even" in written and "output_odd" in written:
-            even, odd = (report.central_block(mrc.open_volume(written[role])) for role in ("output_even", "output_odd"))
-            curves["after"] = fsc(even, odd)
+            denoised = (mrc.open_volume(written[role]) for role in ("output_even", "output_odd"))
+            curves["after"] = report.agreement(*denoised)
     report.write_report(
         folder.report, tomogram.data, mrc.open_volume(job.output), tomogram.voxel_size, read_metrics(folder.metrics),
         title=f"NMSG ({job.preset}): {os.path.basename(job.input)}", halves=curves,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import mrc
+from ..excerpts import central_block
 from ..jobs import JobError
-from ..report import central_block
 from ..tilt_series import sign_of_tilt_series
 from .noise_model import HalfDifference, robust_statistics
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoden_core import metrics, report
+from cryoden_core import excerpts, metrics, report
 from cryoden_core.jobs import JobError
 
 LOSSES = {
@@ -73,14 +73,14 @@ def test_only_central_slices_and_one_block_of_a_large_volume_are_read(tmp_path: 
     before, after = Watched((300, 1000, 900)), Watched((300, 1000, 900))
     report.write_report(str(tmp_path / "r.png"), before, after)
     slices = 1000 * 900 + 300 * 900 + 300 * 1000
-    assert before.read <= slices + report.SPECTRUM_BLOCK**3
+    assert before.read <= slices + excerpts.SPECTRUM_BLOCK**3
     assert after.read == before.read
 
 
 def test_central_slices_are_named_by_their_axes() -> None:
     volume = np.zeros((4, 6, 8), np.float32)
     volume[3, 5, 4], volume[2, 5, 7], volume[3, 3, 7] = 1, 2, 3
-    xy, xz, yz = report.central_slices(volume)
+    xy, xz, yz = excerpts.central_slices(volume)
     assert (xy.shape, xz.shape, yz.shape) == ((6, 8), (4, 8), (6, 4))
     assert (yz[5, 3], xy[5, 7], xz[3, 7]) == (1, 2, 3)
 

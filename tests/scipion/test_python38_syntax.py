@@ -20,6 +20,8 @@ NAMES = (
     "mrc",
     "mrc_header",
     "report",
+    "panels",
+    "excerpts",
     "fourier",
     "metrics",
     "visual_information",

@@ -73,8 +73,14 @@ def read_atoms(path: str | Path) -> Atoms:
         raise JobError(f"reading the atomic model {path} needs gemmi; install it with: pip install gemmi.") from error
     try:
         structure = gemmi.read_structure(str(path))
+        # The other models may lack a chain that the assembly asks for.
+        del structure[1:]
         structure.setup_entities()
-        if structure.assemblies:
+        if structure.assemblies and len(structure):
+            present = {part.subchain_id() for part in structure[0].subchains()}
+            for generator in structure.assemblies[0].generators:
+                # So does a file from which chains were deleted.
+                generator.subchains = [name for name in generator.subchains if name in present]
             structure.transform_to_assembly(structure.assemblies[0].name, gemmi.HowToNameCopiedChain.AddNumber)
     except (OSError, RuntimeError, ValueError) as error:
         raise JobError(f"the atomic model {path} cannot be read: {str(error).splitlines()[0]}.") from error

@@ -1,5 +1,7 @@
 """Atomic models: read, and rendered against formulas."""
 
+import gzip
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -98,6 +100,117 @@ def test_hydrogens_and_water_are_left_out(tmp_path):
     atoms = read_atoms(write_pdb(tmp_path / "rod.pdb"))
     assert len(atoms.positions) == 60 and set(atoms.elements) == {"C"}
     np.testing.assert_allclose(atoms.positions[10], [15, 0, 0])
+
+
+#: As the Protein Data Bank writes it: quoted names, a text over several lines, alternative positions, water, a second
+#: model, and two assemblies, the first with an image turned about z.
+MMCIF = """\
+data_MADE
+#
+_entry.id   MADE
+_struct.title
+;A model that
+loop_ of 'quotes' and # signs; _atom_site.id 3
+;
+#
+loop_
+_pdbx_struct_assembly.id
+_pdbx_struct_assembly.details
+_pdbx_struct_assembly.method_details
+_pdbx_struct_assembly.oligomeric_details
+_pdbx_struct_assembly.oligomeric_count
+1 author_defined_assembly ? dimeric 2
+2 software_defined_assembly PISA monomeric 1
+#
+loop_
+_pdbx_struct_assembly_gen.assembly_id
+_pdbx_struct_assembly_gen.oper_expression
+_pdbx_struct_assembly_gen.asym_id_list
+1 1,2 A,B
+2 1   A
+#
+loop_
+_pdbx_struct_oper_list.id
+_pdbx_struct_oper_list.type
+_pdbx_struct_oper_list.matrix[1][1]
+_pdbx_struct_oper_list.matrix[1][2]
+_pdbx_struct_oper_list.matrix[1][3]
+_pdbx_struct_oper_list.vector[1]
+_pdbx_struct_oper_list.matrix[2][1]
+_pdbx_struct_oper_list.matrix[2][2]
+_pdbx_struct_oper_list.matrix[2][3]
+_pdbx_struct_oper_list.vector[2]
+_pdbx_struct_oper_list.matrix[3][1]
+_pdbx_struct_oper_list.matrix[3][2]
+_pdbx_struct_oper_list.matrix[3][3]
+_pdbx_struct_oper_list.vector[3]
+1 'identity operation' 1 0 0 0 0 1 0 0 0 0 1 0
+2 'point symmetry operation' -1 0 0 100 0 -1 0 0 0 0 1 0
+#
+loop_
+_atom_site.group_PDB
+_atom_site.id
+_atom_site.type_symbol
+_atom_site.label_atom_id
+_atom_site.label_alt_id
+_atom_site.label_comp_id
+_atom_site.label_asym_id
+_atom_site.label_entity_id
+_atom_site.label_seq_id
+_atom_site.Cartn_x
+_atom_site.Cartn_y
+_atom_site.Cartn_z
+_atom_site.occupancy
+_atom_site.B_iso_or_equiv
+_atom_site.auth_asym_id
+_atom_site.auth_seq_id
+_atom_site.pdbx_PDB_model_num
+ATOM   1 P "P"   . A   A 1 1 10.0 0.0 0.0 1.0  30.0 A 1 1
+ATOM   2 O "O5'" . A   A 1 1 11.0 0.0 0.0 1.0  ?    A 1 1
+ATOM   3 C "C5'" A A   A 1 1 12.0 0.0 0.0 0.6  20.0 A 1 1
+ATOM   4 C "C5'" B A   A 1 1 12.0 1.0 0.0 0.4  20.0 A 1 1
+ATOM   5 H "H5'" . A   A 1 1 13.0 0.0 0.0 1.0  20.0 A 1 1
+HETATM 6 FE FE   . HEM B 2 . 20.0 5.0 0.0 1.0  20.0 B 101 1
+HETATM 7 O  O    . HOH C 3 . 50.0 5.0 0.0 1.0  20.0 C 201 1
+ATOM   8 P "P"   . A   A 1 1 90.0 9.0 9.0 1.0  30.0 A 1 2
+#
+"""
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_mmcif_file_gives_the_first_assembly_of_its_first_model(tmp_path, compressed):
+    path = tmp_path / ("made.cif.gz" if compressed else "made.cif")
+    path.write_bytes(gzip.compress(MMCIF.encode()) if compressed else MMCIF.encode())
+    atoms = read_atoms(path)
+    # Phosphorus, oxygen, two positions of one carbon and iron, and their images.
+    assert sorted(atoms.elements) == sorted(["P", "O", "C", "C", "Fe"] * 2)
+    carbon = atoms.elements == "C"
+    assert atoms.occupancies[carbon].sum() == pytest.approx(2.0)
+    np.testing.assert_allclose(sorted(atoms.positions[atoms.elements == "P"].tolist()), [[10, 0, 0], [90, 0, 0]])
+    np.testing.assert_allclose(sorted(atoms.positions[atoms.elements == "Fe"].tolist()), [[20, 5, 0], [80, -5, 0]])
+    assert atoms.temperature_factors[atoms.elements == "P"] == pytest.approx([30, 30])
+
+
+def test_chains_that_were_deleted_do_not_keep_the_rest_from_being_assembled(tmp_path):
+    (tmp_path / "edited.cif").write_text("".join(line for line in MMCIF.splitlines(True) if " HEM B " not in line))
+    assert sorted(read_atoms(tmp_path / "edited.cif").elements) == sorted(["P", "O", "C", "C"] * 2)
+
+
+def test_a_pdb_file_gives_its_biological_unit_and_one_model(tmp_path):
+    remark = [
+        "BIOMOLECULE: 1", "AUTHOR DETERMINED BIOLOGICAL UNIT: DIMERIC", "APPLY THE FOLLOWING TO CHAINS: A",
+        "  BIOMT1   1  1.000000  0.000000  0.000000        0.00000",
+        "  BIOMT2   1  0.000000  1.000000  0.000000        0.00000",
+        "  BIOMT3   1  0.000000  0.000000  1.000000        0.00000",
+        "  BIOMT1   2 -1.000000  0.000000  0.000000      100.00000",
+        "  BIOMT2   2  0.000000 -1.000000  0.000000        0.00000",
+        "  BIOMT3   2  0.000000  0.000000  1.000000        0.00000",
+    ]  # fmt: skip
+    atom_line = pdb_line(1, "CA", "ALA", (10.0, 2.0, 3.0), "C")
+    models = [f"MODEL     {number:4d}\n{atom_line}ENDMDL\n" for number in (1, 2)]
+    (tmp_path / "dimer.pdb").write_text("".join(f"REMARK 350 {line}\n" for line in remark) + "".join(models) + "END\n")
+    positions = sorted(read_atoms(tmp_path / "dimer.pdb").positions.tolist())
+    np.testing.assert_allclose(positions, [[10, 2, 3], [90, -2, 3]])
 
 
 def test_maps_and_models_are_read_from_a_list_of_files_and_folders(tmp_path):

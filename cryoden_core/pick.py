@@ -64,8 +64,7 @@ def pick_particles(job: PickJob, progress: Progress) -> dict[str, Any]:
             f"nothing in {job.input} stands out by {job.threshold:g} standard deviations: take a smaller threshold, or "
             "look at diameter and contrast."
         )
-    with mrc.errors_of_writing(job.output):
-        write_picks(found, job.output, os.path.splitext(os.path.basename(job.input))[0])
+    write_picks(found, job.output, os.path.splitext(os.path.basename(job.input))[0])
     result = {
         "output": job.output, "picks": len(found.scores), "voxel_size": voxel_size, "score_unit": unit,
         "seconds": round(time.monotonic() - start, 1), "warnings": progress.warnings,

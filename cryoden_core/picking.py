@@ -15,14 +15,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from .jobs import JobError
-from .phantom.particles import star_word
+from .star import read_table, star_word, write_table
 
 #: Maxima below this share of the highest are the rounding of single precision, not blobs.
 _ROUNDING = 1e-5
@@ -276,7 +275,7 @@ def read_positions(path: str | Path, kinds: Sequence[str] = ()) -> TruePositions
     if not os.path.isfile(path):
         raise JobError(f"the file of positions {path} does not exist.")
     try:
-        table = _read_table(str(path))
+        table = read_table(path, "particles")
         columns = set(table.getColumnNames())
         rows = list(table)
         positions = np.array([[row.rlnCoordinateZ, row.rlnCoordinateY, row.rlnCoordinateX] for row in rows], float)
@@ -293,33 +292,12 @@ def read_positions(path: str | Path, kinds: Sequence[str] = ()) -> TruePositions
     return TruePositions(positions, tuple(str(getattr(row, label)) if label else "" for row in rows))
 
 
-def _read_table(path: str) -> Any:
-    """The table ``particles`` of a STAR file, or the only one; all values as text, for a first row misleads guesses."""
-    from emtable import Table
-
-    table = Table()
-    for name in ("particles", None):
-        try:
-            table.read(path, name, guessType=False)
-            break
-        except Exception:
-            if name is None:
-                raise
-    return table
-
-
 def write_picks(picks: Picks, path: str | Path, tomogram_name: str) -> None:
     """Write picks as a STAR file, whole or not at all: tomogram, coordinates in voxels, score."""
-    from emtable import Table
-
     columns = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ", "rlnAutopickFigureOfMerit"]
-    table = Table(columns=columns)
-    for position, score in zip(picks.positions, picks.scores, strict=True):
-        table.addRow(star_word(tomogram_name), *(float(value) for value in position[::-1]), float(score))
-    temporary = f"{path}.tmp{os.getpid()}"
-    try:
-        table.write(temporary, tableName="particles")
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    name = star_word(tomogram_name)
+    rows = [
+        (name, *(float(value) for value in position[::-1]), float(score))
+        for position, score in zip(picks.positions, picks.scores, strict=True)
+    ]
+    write_table(path, "particles", columns, rows)

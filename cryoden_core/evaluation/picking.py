@@ -76,8 +76,7 @@ def evaluate(job: EvaluatePickingJob, progress: Progress | None = None) -> dict[
         row: dict[str, Any] = {"tomogram": path, "picks": len(kept.scores), "picks_file": None}
         if job.picks:
             row["picks_file"] = os.path.join(job.picks, f"picks_{index + 1}.star")
-            with mrc.errors_of_writing(row["picks_file"]):
-                write_picks(kept, row["picks_file"], os.path.splitext(os.path.basename(path))[0])
+            write_picks(kept, row["picks_file"], os.path.splitext(os.path.basename(path))[0])
         if truth:
             row.update(score(picks, truth, job.count or len(truth.positions), job.tolerance / sizes[index]))
         rows.append(row)

@@ -14,21 +14,9 @@ import numpy as np
 
 from ..jobs import JobError
 from .membranes import LEAFLET_DENSITY, MEMBRANE_HALF_THICKNESS, bead, vesicle
-from .particles import (
-    Particle,
-    random_rotation,
-    read_star,
-    relion_angles,
-    rotation_of_relion_angles,
-    write_star,
-)
-from .placing import Field, Item, Kind, TurnableTemplate, turn_template
+from .particles import Particle, random_rotation
+from .placing import Field, Item, Kind, TurnableTemplate
 from .templates import LABEL_LEVEL, Template
-
-__all__ = [
-    "GrandModel", "Particle", "bead_maker", "check_templates", "pack", "random_rotation", "read_star", "relion_angles",
-    "rotation_of_relion_angles", "turn_template", "write_star",
-]  # fmt: skip
 
 
 @dataclass

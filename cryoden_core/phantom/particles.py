@@ -6,7 +6,6 @@ angles in STAR files are RELION's (intrinsic ZYZ), whose matrix is the inverse o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..jobs import JobError
+from ..star import read_table, star_word, write_table
 
 #: Kinds that have no pose worth a row in a table of particles.
 SHAPES = ("vesicle", "tube", "sheet", "bead")
@@ -102,11 +102,6 @@ def describe_shapes(particles: Sequence[Particle]) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def star_word(text: str) -> str:
-    """A name as STAR files can hold it: without blanks, which would end the column."""
-    return "_".join(text.split())
-
-
 def write_star(particles: Sequence[Particle], path: str | Path, tomogram_name: str) -> None:
     """Write the particles (no membranes, no beads) as a STAR file for RELION and others, whole or not at all.
 
@@ -119,19 +114,15 @@ def write_star(particles: Sequence[Particle], path: str | Path, tomogram_name: s
     tomogram_name
         Goes to ``rlnTomoName``.
     """
-    from emtable import Table
-
-    table = Table(columns=_COLUMNS)
+    name, rows = star_word(tomogram_name), []
     for item in particles:
         if item.kind not in SHAPES:
             numbers = [round(float(value), 4) for value in (*item.position, *item.relion_angles)]
-            table.addRow(
-                star_word(tomogram_name), *numbers, item.label, item.chain, star_word(item.name), star_word(item.kind),
-                item.instance, item.compartment, round(item.kilodalton, 2),
-            )  # fmt: skip
-    temporary = f"{path}.tmp{os.getpid()}"
-    table.write(temporary, tableName="particles")
-    os.replace(temporary, path)
+            rows.append((
+                name, *numbers, item.label, item.chain, star_word(item.name), star_word(item.kind), item.instance,
+                item.compartment, round(item.kilodalton, 2),
+            ))  # fmt: skip
+    write_table(path, "particles", _COLUMNS, rows)
 
 
 def read_star(path: str | Path) -> list[Particle]:
@@ -144,13 +135,8 @@ def read_star(path: str | Path) -> list[Particle]:
     JobError
         When the file is missing or lacks a coordinate or the number of the class.
     """
-    from emtable import Table
-
     try:
-        # All values as text: a class called 4e10 in the first row would make numbers of all classes.
-        table = Table()
-        table.read(str(path), "particles", guessType=False)
-        return [_particle(row) for row in table]
+        return [_particle(row) for row in read_table(path, "particles")]
     except IndexError:  # emtable writes a table without rows as its name alone, and cannot read that
         return []
     except (OSError, AttributeError, ValueError, TypeError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..jobs import read_json, write_json
 from ..mrc import write_volume
+from ..star import write_table
 from .packing import GrandModel
 from .particles import write_star
 
@@ -71,15 +72,15 @@ def finished_model(folder: str | Path, about: dict[str, Any]) -> dict[str, Any] 
 
 def write_tomogram_list(volumes: Sequence[dict[str, Any]], output: str) -> str:
     """Write ``tomograms.star`` with one row for each folder of a grand model; returns its path."""
-    from emtable import Table
-
-    table = Table(columns=["rlnTomoName", "rlnTomoReconstructedTomogram", "rlnTomoTiltSeriesPixelSize",
-                           "rlnTomoTomogramBinning", "cryodenLabels", "cryodenParticles"])  # fmt: skip
-    for volume in volumes:
-        name = volume["name"]
-        table.addRow(name, f"{name}/{DENSITY}", volume["voxel_size"], 1, f"{name}/{LABELS}", f"{name}/{PARTICLES}")
+    columns = [
+        "rlnTomoName", "rlnTomoReconstructedTomogram", "rlnTomoTiltSeriesPixelSize", "rlnTomoTomogramBinning",
+        "cryodenLabels", "cryodenParticles",
+    ]  # fmt: skip
+    rows = [
+        (name, f"{name}/{DENSITY}", volume["voxel_size"], 1, f"{name}/{LABELS}", f"{name}/{PARTICLES}")
+        for volume in volumes
+        for name in [volume["name"]]
+    ]
     path = os.path.join(output, "tomograms.star")
-    temporary = f"{path}.tmp{os.getpid()}"
-    table.write(temporary, tableName="global")
-    os.replace(temporary, path)
+    write_table(path, "global", columns, rows)
     return path

@@ -19,8 +19,8 @@ from scipy import ndimage
 
 from ..jobs import JobError
 from ..mrc import read_header, read_volume
+from ..star import star_word
 from .atoms import ATOMIC_MODEL_SUFFIXES, is_atomic_model, read_atoms, render_atoms
-from .particles import star_word
 
 MAP_SUFFIXES = (".mrc", ".map")
 #: Resolution of rendered atomic models where none is given, voxels: the finest that the grid can carry.

@@ -8,7 +8,7 @@ import pytest
 from cryoden_core.jobs import JobError, PhantomJob, job_from_dict
 from cryoden_core.mrc import read_header, read_volume
 from cryoden_core.phantom.create import create
-from cryoden_core.phantom.packing import read_star
+from cryoden_core.phantom.particles import read_star
 from cryoden_core.progress import Progress
 
 FILES = {

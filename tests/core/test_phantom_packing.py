@@ -9,16 +9,16 @@ from scipy import ndimage
 from cryoden_core.jobs import JobError
 from cryoden_core.mrc import write_volume
 from cryoden_core.phantom.membranes import vesicle
-from cryoden_core.phantom.packing import (
-    pack,
+from cryoden_core.phantom.packing import pack
+from cryoden_core.phantom.particles import (
+    SHAPES,
     random_rotation,
     read_star,
     relion_angles,
     rotation_of_relion_angles,
-    turn_template,
     write_star,
 )
-from cryoden_core.phantom.particles import SHAPES
+from cryoden_core.phantom.placing import turn_template
 from cryoden_core.phantom.shapes import builtin_templates
 from cryoden_core.phantom.templates import make_template, read_templates
 

@@ -96,11 +96,11 @@ class Watch:
         noisy, clean = self.noisy, self.clean
         denoised, code = task.denoiser(noisy), task.encoder(noisy)
         noise = task.noise_decoder(code)
-        again = task.simulator(denoised + noise)
-        wrong = task.simulator(denoised + noise.roll(1, 0))
+        again = task.simulator(denoised, noise)
+        wrong = task.simulator(denoised, noise.roll(1, 0))
         shape = code_shape(task.architecture, CROPS, (self.edge, self.edge, self.edge))
         drawn = [task.noise_decoder(torch.randn(shape, generator=generator).to(task.device)) for _ in range(2)]
-        simulated, other = (task.simulator(clean + permute_voxels(field, generator)) for field in drawn)
+        simulated, other = (task.simulator(clean, permute_voxels(field, generator)) for field in drawn)
         own, foreign = float(pearson(noisy, again)), float(pearson(noisy, wrong))
         clean_again = float(pearson(clean, task.denoiser(simulated)))
         figures = {

@@ -6,18 +6,17 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import mrc, report
 from ..device import resolve_device
-from ..fourier import missing_wedge_mask, radial_average
 from ..jobs import DualDenoiseJob, JobError, RunFolder, write_json
 from ..metrics import fsc
 from ..nmsg.inputs import Tomogram, add_halves, open_tomogram
-from ..nmsg.noise_model import HalfDifference, robust_statistics
-from ..nmsg.spectrum import share_from_background, share_from_halves
+from ..nmsg.noise_model import HalfDifference
 from ..progress import Progress
 from ..runs import begin
 from ..tiling import Readable, shape_of
@@ -26,8 +25,8 @@ from .crops import wedge_preserving_symmetries
 from .domains import DomainVolume, check_tomogram, mask_padding
 from .missing_wedge import TiltRange, merge
 from .model import DualModel
+from .transfer import Curve, noise_share
 from .translate import (
-    Curve,
     Difference,
     filter_volume,
     grey_scale,
@@ -39,8 +38,6 @@ from .translate import (
     unclipped,
 )
 
-#: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
-LOWEST_CONTRAST = 1.15
 #: Mirrored copies below which their spread says nothing.
 LEAST_COPIES = 4
 
@@ -175,21 +172,13 @@ def _change(
 
 
 def _noise_share(setting: _Setting, item: _Item) -> Curve:
-    """Noise power over power of a tomogram by frequency, from the halves or from its emptiest parts."""
-    mean, sd = robust_statistics(item.data)
-    if item.difference is not None:
-        share = share_from_halves(item.data, item.difference, mean, sd)
-    else:
-        share = share_from_background(item.data, mean, sd)
-        if share.contrast < LOWEST_CONTRAST:
-            setting.progress.warn(
-                f"no part of {item.path} is emptier than the rest, so its noise may be measured too high and its data "
-                "held too loosely; halves (even, odd) would measure it directly."
-            )
-    measured = missing_wedge_mask(share.block, *setting.model.tilt_range)
-    frequency, values = radial_average(share.rho.clamp(0, 1).numpy(), share.block, inside=measured)
-    known = np.isfinite(values)
-    return frequency[known], values[known]
+    doubt = (
+        f"no part of {item.path} is emptier than the rest, so its noise may be measured too high and its data held too "
+        "loosely; halves (even, odd) would measure it directly."
+    )
+    return noise_share(
+        item.data, item.difference, setting.model.tilt_range, partial(setting.progress.warn, doubt)
+    )  # fmt: skip
 
 
 def _write_uncertainty(

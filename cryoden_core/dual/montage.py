@@ -35,8 +35,8 @@ def volumes_of(watch: Watch, edge: int = 64) -> dict[str, np.ndarray]:
     size = noisy.shape[-1]
     code = torch.randn(code_shape(task.architecture, 1, (size, size, size)), generator=generator).to(task.device)
     denoised = task.denoiser(noisy)
-    simulated = task.simulator(clean + permute_voxels(task.noise_decoder(code), generator))
-    noisy_again = task.simulator(denoised + task.noise_decoder(task.encoder(noisy)))
+    simulated = task.simulator(clean, permute_voxels(task.noise_decoder(code), generator))
+    noisy_again = task.simulator(denoised, task.noise_decoder(task.encoder(noisy)))
     batch = (noisy, denoised, noisy_again, clean, simulated, task.denoiser(simulated))
     for network in task.networks.values():
         network.train()

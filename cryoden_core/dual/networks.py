@@ -21,10 +21,12 @@ from torch.nn import functional
 from ..nets.critics import PatchCritic3d, SpectralCritic3d
 from ..nets.unet3d import UNet3d
 from ..tiling import Shape
+from .transfer import Transfer
 
 #: Edge of the blocks in which whole volumes of noise are permuted, so that memory stays bounded.
 PERMUTED_BLOCK = 64
-#: Standard deviations of noise for one of the clean volume when training begins: tomograms are about that noisy.
+#: Standard deviations of noise for one of the clean volume when training begins without measured filters: tomograms
+#: are about that noisy.
 NOISE_AT_START = 3.0
 
 
@@ -33,7 +35,8 @@ class Architecture:
     """What is needed to build Dn, Gs, Gn and E again.
 
     ``features``, ``depth`` and ``norm`` are those of the U-Nets; ``code`` is map or vector, ``code_channels`` its
-    length K; ``patch`` is the edge of the training crops, which fixes the size of a vector code's networks.
+    length K; ``patch`` is the edge of the training crops, which fixes the size of a vector code's networks;
+    ``transfer`` says that the simulator begins with filters that were measured.
     """
 
     features: int = 32
@@ -42,6 +45,7 @@ class Architecture:
     code: str = "map"
     code_channels: int = 8
     patch: int = 32
+    transfer: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -49,20 +53,30 @@ class Architecture:
 
 
 class Simulator(nn.Module):
-    """Gs: (clean + noise) (batch, 1, z, y, x) -> noisy, as a gain times the input plus what a U-Net adds.
+    """Gs: clean and noise (batch, 1, z, y, x) -> noisy, as what a U-Net adds to a linear mixture of the two.
 
-    White noise passes from the first step on, which gives the critics something to compare, and the gain makes its
-    spread with that of the clean volume 1.
+    The mixture is H * clean + N * noise with measured filters (see :mod:`cryoden_core.dual.transfer`), or, as in the
+    paper, a gain times the sum; the gain makes its spread with that of the clean volume 1.  So noise passes from the
+    first step on, which gives the critics something to compare.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.network = _unet(architecture)
-        self.gain = nn.Parameter(torch.tensor((1 + NOISE_AT_START**2) ** -0.5))
+        self.transfer = Transfer() if architecture.transfer else None
+        self.gain = nn.Parameter(torch.tensor(1.0 if architecture.transfer else (1 + NOISE_AT_START**2) ** -0.5))
 
-    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+    def forward(self, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Sizes must be multiples of the U-Net's stride."""
-        return self.gain * volume + self.network(volume)
+        return self.refine(self.mix(clean, noise))
+
+    def mix(self, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The linear mixture, without the gain."""
+        return clean + noise if self.transfer is None else self.transfer(clean, noise)
+
+    def refine(self, mixture: torch.Tensor) -> torch.Tensor:
+        """The noisy volume of a mixture."""
+        return self.gain * mixture + self.network(mixture)
 
     @property
     def multiple(self) -> int:
@@ -176,8 +190,8 @@ def build_networks(architecture: Architecture) -> dict[str, nn.Module]:
     networks = {"denoiser": denoiser, "simulator": simulator, "noise_decoder": decoder, "encoder": encoder}
     for network in networks.values():
         start_orthogonal(network)
-    # Small at first: the simulator begins as the identity, the denoiser near the mean of everything.
-    for last, gain in ((simulator.network.last, 0.3), (denoiser.last, 0.5)):
+    # Small at first: the simulator begins as its mixture, the denoiser near the mean of everything.
+    for last, gain in ((simulator.network.last, 0.0 if architecture.transfer else 0.3), (denoiser.last, 0.5)):
         nn.init.orthogonal_(last.weight, gain)
     _set_noise(decoder, architecture)
     return networks
@@ -185,11 +199,11 @@ def build_networks(architecture: Architecture) -> dict[str, nn.Module]:
 
 @torch.no_grad()
 def _set_noise(decoder: nn.Module, architecture: Architecture) -> None:
-    """Scale the decoder's last layer such that its noise has the spread ``NOISE_AT_START``."""
+    """Scale the decoder's last layer such that its noise has the spread that the simulator's mixture expects."""
     edge = architecture.patch
     noise = decoder(torch.randn(code_shape(architecture, 8, (edge, edge, edge))))
     last = [layer for layer in decoder.modules() if isinstance(layer, nn.Conv3d)][-1]
-    last.weight *= NOISE_AT_START / noise.std()
+    last.weight *= (1.0 if architecture.transfer else NOISE_AT_START) / noise.std()
 
 
 def start_orthogonal(network: nn.Module) -> None:

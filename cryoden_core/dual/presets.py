@@ -32,6 +32,8 @@ class Preset:
         The last share of the steps takes crops of another size; 0 for none.
     features, depth, norm, critic_features
         Sizes of the networks.
+    transfer
+        Give the simulator measured filters to begin with (see :mod:`cryoden_core.dual.transfer`).
     code, code_channels, printed_divergence
         The noise code, its length, and whether its divergence from N(0, 1) is in the direction printed.
     gan, bounded_critics, r1, r1_every
@@ -74,6 +76,7 @@ class Preset:
     large_patch: int = 0
     large_batch: int = 4
     large_share: float = 0.0
+    transfer: bool = True
     printed_divergence: bool = False
     gan: str = "hinge"
     bounded_critics: bool = True
@@ -107,7 +110,7 @@ PRESETS = {
         code_channels=16, rate=1e-4, critic_rate=1e-4, ema=0.0, printed_divergence=True, gan="bce",
         bounded_critics=False, floor=1e-8, full_cycle=1.0, content=0.0, moments=0.0, spectrum=0.0, decorrelation=0.0,
         identity=0.0, spectral_weight=1.0, mean_free=False, beta=0.9, schedule="constant", clip=float("inf"),
-        precision=False, robust_scale=False, keep_empty=1.0,
+        precision=False, robust_scale=False, keep_empty=1.0, transfer=False,
     ),
     "robust": Preset(
         steps=20000, patch=32, batch=16, features=32, depth=3, norm="none", critic_features=64, code="map",

@@ -8,13 +8,16 @@ with m another draw: their noise is independent where Gs is linear, and their me
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from .. import mrc, report
 from ..device import resolve_device
@@ -28,7 +31,8 @@ from .application import Setting, check_contrast, open_for, write_on_file_grid
 from .domains import DomainVolume, Scale, soft_clip, soft_unclip
 from .model import DualModel
 from .noise import lent_noise, noise_fields, point_out_spread
-from .translate import grey_scale, network_function, scratch_volume, unclipped
+from .transfer import Transfer
+from .translate import filter_volume, grey_scale, network_function, scratch_volume, unclipped
 
 
 @dataclass
@@ -39,19 +43,15 @@ class _Setting(Setting):
     scale: Scale
 
 
-class Noised:
-    """Clean volume plus noise as the simulator wants it, (z, y, x), computed where it is read.
+class Clipped:
+    """A volume (z, y, x) with large values compressed as in training, computed where it is read."""
 
-    The clean volume is clipped as in training, the noise is not.
-    """
-
-    def __init__(self, clean: DomainVolume, noise: Readable, amplitude: float) -> None:
-        self.clean, self.noise, self.amplitude, self.shape = clean, noise, amplitude, clean.shape
+    def __init__(self, volume: DomainVolume) -> None:
+        self.volume, self.shape = volume, volume.shape
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         """A region, float32."""
-        noise = np.asarray(self.noise[region], np.float32)
-        return np.asarray(soft_clip(self.clean[region]), np.float32) + np.float32(self.amplitude) * noise
+        return np.asarray(soft_clip(self.volume[region]), np.float32)
 
 
 class Sum:
@@ -158,10 +158,8 @@ def _simulate_one(
     setting: _Setting, clean: DomainVolume, noises: list[np.ndarray], outputs: list[str], name: str
 ) -> None:  # fmt: skip
     """Write one tomogram and, where ``outputs`` names them and there is a second field of noise, its halves."""
-    network = network_function(setting.model.simulator, setting.device, clip=False)
-    amplitude = setting.job.noise
     with scratch_volume(setting.folder.path, clean.shape) as whole:
-        setting.apply(network, Noised(clean, noises[0], amplitude), whole, "simulating" + name)
+        _noisy(setting, clean, noises[0], whole, "simulating" + name)
         mean, sd = robust_statistics(whole)
         for slab in mrc.slabs(whole):
             whole[slab] = soft_unclip((whole[slab] - mean) / sd)
@@ -171,12 +169,35 @@ def _simulate_one(
         with scratch_volume(setting.folder.path, clean.shape) as difference:
             for sign in (1, -1):
                 with scratch_volume(setting.folder.path, clean.shape) as half:
-                    noised = Noised(clean, Sum(noises[0], noises[1], sign), amplitude)
-                    setting.apply(network, noised, half, f"simulating the halves{name}")
+                    _noisy(setting, clean, Sum(noises[0], noises[1], sign), half, f"simulating the halves{name}")
                     for slab in mrc.slabs(half):
                         difference[slab] += sign * half[slab] / (2 * sd)
             for sign, path in zip((1, -1), outputs[1:], strict=True):
                 _write(setting, clean, Sum(whole, difference, sign), path)
+
+
+def _noisy(setting: _Setting, clean: DomainVolume, noise: Readable, output: np.ndarray, stage: str) -> None:
+    """Fill ``output`` (zeros) with Gs of a clean volume and noise, in standardised values."""
+    network = network_function(setting.model.simulator.refine, setting.device, clip=False)  # type: ignore[arg-type]
+    with _mixture(setting, clean, noise, stage) as mixture:
+        setting.apply(network, mixture, output, stage)
+
+
+@contextlib.contextmanager
+def _mixture(setting: _Setting, clean: DomainVolume, noise: Readable, stage: str) -> Iterator[Readable]:
+    """The simulator's linear mixture of a clean volume, clipped as in training, and noise, which is not."""
+    transfer = setting.model.simulator.transfer
+    with contextlib.ExitStack() as stack:
+
+        def seen(volume: Readable, weights: torch.Tensor) -> np.ndarray:
+            part = stack.enter_context(scratch_volume(setting.folder.path, clean.shape))
+            filter_volume(volume, part, weights.cpu().numpy(), setting.device, setting.progress, stage)
+            return part
+
+        signal: Readable = Clipped(clean)
+        if isinstance(transfer, Transfer):
+            signal, noise = seen(signal, transfer.signal), seen(noise, transfer.noise)
+        yield Sum(signal, noise, setting.job.noise)
 
 
 def _write(setting: _Setting, volume: DomainVolume, values: Readable, path: str) -> None:

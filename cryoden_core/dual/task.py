@@ -21,6 +21,7 @@ from .crops import CropSource, batches
 from .model import PARTS
 from .networks import Architecture, TwoHeadedCritic, build_networks, code_shape, permute_voxels
 from .presets import Preset
+from .transfer import Curve, Transfer, measure_transfer
 
 #: Crops of the real domain from which the spectral heads take the mean and spread of each frequency.
 MEASURED_BATCHES = 24
@@ -55,7 +56,13 @@ class DualTask:
         self.noisy, self.clean, self.preset, self.tilt_range = noisy, clean, preset, tilt_range
         self.device, self.seed, self.batch_divisor = device, seed, 1
         self.architecture = Architecture(
-            preset.features, preset.depth, preset.norm, preset.code, preset.code_channels, preset.patch
+            preset.features,
+            preset.depth,
+            preset.norm,
+            preset.code,
+            preset.code_channels,
+            preset.patch,
+            preset.transfer,
         )
         parts = build_networks(self.architecture)
         self.denoiser, self.simulator, self.noise_decoder, self.encoder = (parts[name] for name in PARTS)
@@ -78,6 +85,13 @@ class DualTask:
             drawn = batches(source, MEASURED_BATCHES, 8, edge, self.seed)
             self.critics[critic].spectral.measure(crops.to(self.device) for crops in drawn)
 
+    def measure_transfer(self, signal_share: Curve) -> None:
+        """Give the simulator its filters; the same for every process."""
+        filters = measure_transfer(self.noisy, self.clean, signal_share, self.tilt_range, self.seed)
+        transfer = self.networks["simulator"].transfer
+        assert isinstance(transfer, Transfer)
+        transfer.set(*filters)
+
     def step(self, step: int, trainer: Trainer) -> dict[str, float]:
         """One step of the critics, then one of the generators; the batch is halved once when memory runs out."""
         try:
@@ -95,7 +109,7 @@ class DualTask:
         noisy, clean, code = self._draw(step, trainer)
         with trainer.autocast():
             denoised = self.denoiser(noisy)
-            simulated = self.simulator(clean + permute_voxels(self.noise_decoder(code), trainer.generator))
+            simulated = self.simulator(clean, permute_voxels(self.noise_decoder(code), trainer.generator))
         values = self._train_critics(step, trainer, (noisy, simulated), (clean, denoised))
         loss, parts = self._generators_loss(step, trainer, noisy, clean, denoised, simulated)
         trainer.update("generators", loss)
@@ -161,7 +175,7 @@ class DualTask:
         with trainer.autocast():
             code = self.encoder(noisy)
             noise = self.noise_decoder(code)
-            noisy_again = self.simulator(self._shaken(denoised, trainer) + noise)
+            noisy_again = self.simulator(self._shaken(denoised, trainer), noise)
             clean_again = self.denoiser(self._shaken(simulated.detach() if supervised else simulated, trainer))
             scores: dict[str, Scores] = {
                 "noisy": self.critics["critic_noisy"](simulated),

@@ -7,13 +7,17 @@ import json
 import math
 import os
 import time
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from .. import mrc
 from ..device import resolve_device
 from ..jobs import DualTrainJob, JobError, RunFolder, write_job, write_json
+from ..nmsg.inputs import add_halves, open_tomogram
+from ..nmsg.noise_model import HalfDifference
 from ..progress import Progress, read_metrics
 from ..training import Trainer, TrainingSettings
 from .alarms import PATIENT_STEPS, Watch, check
@@ -23,6 +27,7 @@ from .model import PARTS, DualModel
 from .montage import volumes_of, write_losses, write_montage
 from .presets import PRESETS, Preset
 from .task import DualTask
+from .transfer import TRANSFER_EDGE, Curve, noise_share
 from .translate import LOWEST_CORRELATION, grey_scale
 
 CHECKS = 10
@@ -61,6 +66,9 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
     if empty > 0:
         progress.say(f"{100 * empty:.0f} % of the clean crops hold no structure.")
     task = WatchedTask(noisy, clean, preset, (job.tilt_min, job.tilt_max), device, job.seed)
+    if preset.transfer:
+        progress.stage("measuring signal and noise of the two domains")
+        task.measure_transfer(_signal_share(job, noisy, halves, progress))
     task.halves = halves
     task.watch = Watch(task, pair, job.seed)
     task.every = job.check_every or max(1, steps // CHECKS)
@@ -213,6 +221,29 @@ def _open_halves(
             volumes.append(volume)
         sources.append(CropSource(volumes, noisy.symmetries, noisy.clip))
     return sources[0], sources[1]
+
+
+def _signal_share(
+    job: DualTrainJob, noisy: CropSource, halves: tuple[CropSource, CropSource] | None, progress: Progress
+) -> Curve:
+    """Share of the noisy domain's power that is signal, by frequency: the mean over its tomograms."""
+    frequency, tilt_range = np.linspace(0, 0.5, TRANSFER_EDGE + 1), (job.tilt_min, job.tilt_max)
+    noise = np.zeros_like(frequency)
+    for number, volume in enumerate(noisy.volumes):
+        difference = None
+        if halves is not None:
+            even, odd = (source.volumes[number] for source in halves)
+            tomogram = open_tomogram(volume.path, volume.voxel_size, progress.warn)
+            add_halves(tomogram, even.path, odd.path, progress.warn)
+            assert tomogram.difference is not None
+            difference = HalfDifference(even.data, odd.data, tomogram.difference.gain)
+        doubt = (
+            f"no part of {volume.path} is emptier than the rest, so its noise may be measured too high and simulations "
+            "may show too little; halves (noisy_even, noisy_odd) would measure it directly."
+        )
+        share = noise_share(volume.data, difference, tilt_range, partial(progress.warn, doubt), volume.inside)
+        noise += np.interp(frequency, *share)
+    return frequency, 1 - noise / len(noisy.volumes)
 
 
 def _open_pair(job: DualTrainJob, preset: Preset, progress: Progress) -> tuple[DomainVolume, DomainVolume] | None:

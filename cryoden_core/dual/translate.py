@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from ..device import mixed_precision
 from ..fourier import frequency_radius, missing_wedge_mask, radial_average
@@ -26,9 +25,8 @@ from ..nmsg.spectrum import block_shape, mean_spectrum
 from ..progress import Progress
 from ..tiling import BLEND, Readable, Shape, TileFunction, apply_tiled, choose_tile, shape_of, smallest_tile
 from .domains import soft_clip, soft_unclip
+from .transfer import Curve, convolve
 
-#: Frequencies in cycles per voxel, and a value at each.
-Curve = tuple[np.ndarray, np.ndarray]
 #: Context around each tile; the networks reach farther, with next to no weight (see cryoden_core.nmsg.denoiser).
 HALO = 24
 #: Edge of the blocks whose spectra say how much may change; H is then a convolution with a kernel of this edge.
@@ -173,21 +171,9 @@ def holding_filter(data: Readable, change: Readable, noise_share: Curve, tilt_ra
 
 
 def filter_function(weights: np.ndarray, device: torch.device) -> TileFunction:
-    """A filter as a function of tiles (z, y, x): the convolution with its kernel, which is half a block in radius."""
-    edges = (weights.shape[0], weights.shape[1], 2 * (weights.shape[2] - 1))
-    kernel = np.fft.fftshift(np.fft.irfftn(weights, s=edges)).astype(np.float32)
-    half = [edge // 2 for edge in edges]
-    margins = [margin for margin in reversed(half) for _ in range(2)]
-
-    def run(data: torch.Tensor) -> torch.Tensor:
-        mirrored = functional.pad(data[None, None], margins, mode="reflect")[0, 0]
-        spread = np.zeros(tuple(mirrored.shape), np.float32)
-        spread[tuple(slice(0, edge) for edge in edges)] = kernel
-        response = torch.fft.rfftn(torch.from_numpy(np.roll(spread, [-h for h in half], axis=(0, 1, 2))).to(device))
-        result = torch.fft.irfftn(torch.fft.rfftn(mirrored) * response, s=tuple(mirrored.shape))
-        return result[tuple(slice(h, h + size) for h, size in zip(half, data.shape, strict=True))]
-
-    return run
+    """A filter as a function of tiles (z, y, x): see :func:`cryoden_core.dual.transfer.convolve`."""
+    amplitudes = torch.from_numpy(weights).to(device)
+    return lambda data: convolve(data[None, None], amplitudes)[0, 0]
 
 
 def filter_volume(

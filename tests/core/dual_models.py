@@ -28,8 +28,14 @@ class Blur(nn.Module):
         return functional.conv3d(functional.pad(volume, [6] * 6, mode="replicate"), kernel)
 
 
+    refine = forward
+    transfer = None
+
+
 class Function(nn.Module):
-    """Any function of a batch."""
+    """Any function of a batch; as a simulator, of the sum of clean volume and noise."""
+
+    transfer = None
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -37,6 +43,8 @@ class Function(nn.Module):
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         return self.function(volume)
+
+    refine = forward
 
 
 def unshuffle(volume: torch.Tensor) -> torch.Tensor:

@@ -135,16 +135,6 @@ def test_crowther_frequency_falls_with_thickness_and_step_and_stops_at_nyquist()
     assert fourier.crowther_frequency(4, 1) == 0.5
 
 
-@pytest.mark.parametrize("shape", [(20, 20, 20), (8, 31, 40), (25, 25)])
-def test_soft_sphere_is_one_inside_and_zero_at_the_nearest_face(shape: tuple) -> None:
-    mask = fourier.soft_spherical_mask(shape)
-    centre = tuple(size // 2 for size in shape)
-    assert mask.dtype == np.float32 and mask[centre] > 0.99 and mask.min() >= 0
-    np.testing.assert_allclose(mask, mask[tuple(slice(None, None, -1) for _ in shape)], atol=1e-6)
-    shortest = int(np.argmin(shape))
-    assert np.take(mask, 0, axis=shortest).max() < 1e-6
-
-
 def test_edge_window_keeps_a_thin_volume() -> None:
     window = fourier.edge_window((6, 64, 64), 0.1)
     assert window[:, 32, 32].min() == 1.0

@@ -24,17 +24,17 @@ PLUGIN = [
     "scipion-em-tomo>=3.12.1",
     "mrcfile",
     "numpy",
+    "scipy",
+    "matplotlib",
     "emtable",
 ]
 
 CORE = [
     "torch",
-    "scipy",
     "scikit-image",
     "safetensors",
     "tqdm",
     "tyro",
-    "matplotlib",
     "torch-ctf",
     "psutil",
     "gemmi",

@@ -70,7 +70,10 @@ def add_halves(tomogram: Tomogram, even: str, odd: str, warn: Callable[[str], No
     for path in (even, odd):
         data = mrc.open_volume(path)
         if data.shape != tomogram.data.shape:
-            raise JobError(f"{path} is {_size(data)} voxels but {tomogram.path} is {_size(tomogram.data)}.")
+            raise JobError(
+                f"{path} is {mrc.size_text(data.shape)} voxels but {tomogram.path} is "
+                f"{mrc.size_text(tomogram.data.shape)}."
+            )
         mrc.check_finite_and_varying(data, path)
         volumes.append(data)
     first, second = (central_block(volume).astype(np.float64) for volume in volumes)
@@ -103,7 +106,10 @@ def add_mask(tomogram: Tomogram, path: str) -> None:
     """
     mask = mrc.open_volume(path)
     if mask.shape != tomogram.data.shape:
-        raise JobError(f"the mask {path} is {_size(mask)} voxels but {tomogram.path} is {_size(tomogram.data)}.")
+        raise JobError(
+            f"the mask {path} is {mrc.size_text(mask.shape)} voxels but {tomogram.path} is "
+            f"{mrc.size_text(tomogram.data.shape)}."
+        )
     chunks = []
     step = max(1, round((mask.size / MAX_CENTRES / 4) ** (1 / 3)))
     for z in range(0, mask.shape[0], step):
@@ -115,7 +121,3 @@ def add_mask(tomogram: Tomogram, path: str) -> None:
     if len(centres) > MAX_CENTRES:
         centres = centres[np.random.default_rng(0).permutation(len(centres))[:MAX_CENTRES]]
     tomogram.centres = centres
-
-
-def _size(volume: np.ndarray) -> str:
-    return " x ".join(str(edge) for edge in reversed(volume.shape))

@@ -147,7 +147,8 @@ def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[s
         setting.apply(mirrored_mean(network, mirrors), volume, denoised, "denoising" + what)
         result = volume.resample_back(denoised) if volume.shape != shape else denoised
         gain, offset, correlation = grey_scale(item.data, result)
-        check_contrast(correlation * volume.scale.sign, item.path, progress)
+        correlation *= volume.scale.sign  # the network's density is bright
+        check_contrast(correlation, item.path, progress)
         change = Difference(item.data, result, gain, offset)
         with mrc.create_volume(item.output, shape, *header) as target:
             figures = _change(setting, item, change, target, what)

@@ -24,6 +24,7 @@ NAMES = (
     "excerpts",
     "fourier",
     "metrics",
+    "shell_correlation",
     "visual_information",
     "nmsg.presets",
 )

@@ -27,10 +27,11 @@ NAMES = (
     "shell_correlation",
     "visual_information",
     "nmsg.presets",
+    "dual.limits",
 )
 SHARED = JOBS + [
     ROOT / "cryoden_core" / f"{name.replace('.', '/')}.py"
-    for name in ("__init__", "nmsg.__init__", *NAMES)
+    for name in ("__init__", "nmsg.__init__", "dual.__init__", *NAMES)
     if name != "jobs"
 ]
 

@@ -12,15 +12,15 @@ import numpy as np
 
 from .. import mrc, report
 from ..device import resolve_device
+from ..excerpts import robust_statistics
 from ..fourier import missing_wedge_mask, radial_average
 from ..jobs import DualDenoiseJob, JobError, RunFolder, write_json
 from ..metrics import fsc
-from ..nmsg.inputs import Tomogram, add_halves, open_tomogram
-from ..nmsg.noise_model import HalfDifference, robust_statistics
-from ..nmsg.spectrum import share_from_background, share_from_halves
 from ..progress import Progress
 from ..runs import begin
+from ..spectrum import share_from_background, share_from_halves
 from ..tiling import Readable, shape_of
+from ..tomogram import HalfDifference, Tomogram, add_halves, open_tomogram
 from .application import Setting, check_contrast, open_for
 from .crops import wedge_preserving_symmetries
 from .domains import DomainVolume, check_tomogram, mask_padding

@@ -19,9 +19,9 @@ from scipy import ndimage, signal
 
 from .. import mrc
 from ..contrast import CLEAR_SKEWNESS, contrast_of
+from ..excerpts import robust_statistics
 from ..fourier import edge_window, half_transform, missing_wedge_mask, radial_average, radial_power_spectrum
 from ..jobs import DualTrainJob, DualWedgeJob, JobError
-from ..nmsg.noise_model import robust_statistics
 from ..report import central_block
 from ..tiling import Shape, shape_of
 from ..tilt_series import read_tilt_angles

@@ -21,13 +21,13 @@ from torch.nn import functional
 
 from .. import mrc
 from ..device import mixed_precision
+from ..excerpts import robust_statistics
 from ..jobs import JobError, read_json
 from ..nets.unet3d import UNet3d
-from ..nmsg.noise_model import robust_statistics
-from ..nmsg.spectrum import read_block
 from ..phantom.particles import Particle, read_star
 from ..picking import DetectionScore, match
 from ..progress import Progress
+from ..spectrum import read_block
 from ..tiling import Shape, apply_tiled, choose_tile, shape_of
 from ..training import Trainer, TrainingSettings, random_integer
 from .training_set import CLASS_MASK, LOCATIONS, METADATA, TOMOGRAM

@@ -19,12 +19,13 @@ from torch import nn
 
 from ..device import mixed_precision
 from ..nets.unet3d import UNet3d
+from ..spectrum import read_block
 from ..tiling import BLEND, Shape, apply_tiled, choose_tile, shape_of, smallest_tile
+from ..tomogram import HalfDifference
 from ..training import Trainer, random_integer
 from .guidance import Guidance
-from .noise_model import HalfDifference, NoiseLevel, NoiseModel
+from .noise_model import NoiseLevel, NoiseModel
 from .presets import Preset
-from .spectrum import read_block
 
 #: Context that is computed around each inference tile.  The receptive radius is larger, but what lies beyond this
 #: distance has next to no weight: tests/core/test_denoiser.py measures the difference.

@@ -24,17 +24,17 @@ PLUGIN = [
     "scipion-em-tomo>=3.12.1",
     "mrcfile",
     "numpy",
+    "scipy",
+    "matplotlib",
     "emtable",
 ]
 
 CORE = [
     "torch",
-    "scipy",
     "scikit-image",
     "safetensors",
     "tqdm",
     "tyro",
-    "matplotlib",
     "torch-ctf",
     "psutil",
     "gemmi",
@@ -83,6 +83,6 @@ setup(
     package_data={"cryoden_scipion": ["protocols.conf", "icon.png", "templates/*"]},
     entry_points={
         "pyworkflow.plugin": ["cryoden_scipion = cryoden_scipion"],
-        "console_scripts": ["cryoden = cryoden_core.cli:main"],
+        "console_scripts": ["cryoden = cryoden_core.__main__:main"],
     },
 )

@@ -21,13 +21,14 @@ from scipy import ndimage
 
 from cryoden_core import metrics, mrc
 from cryoden_core.device import resolve_device
+from cryoden_core.excerpts import robust_statistics
 from cryoden_core.jobs import NmsgJob, RunFolder
 from cryoden_core.nmsg import paper
-from cryoden_core.nmsg.inputs import open_tomogram
-from cryoden_core.nmsg.noise_model import HalfDifference, measure_spectra, robust_statistics
-from cryoden_core.nmsg.spectrum import block_shape, mean_spectrum, resample_spectrum, smooth_spectrum
+from cryoden_core.nmsg.noise_model import measure_spectra
 from cryoden_core.progress import Progress
+from cryoden_core.spectrum import block_shape, mean_spectrum, resample_spectrum, smooth_spectrum
 from cryoden_core.tiling import shape_of
+from cryoden_core.tomogram import HalfDifference, open_tomogram
 
 GAUSSIAN_SIGMAS = (1.0, 1.5, 2.0, 2.5, 3.0)
 TV_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)

@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from cryoden_core import api, metrics, mrc
+from cryoden_core.excerpts import robust_statistics
 from cryoden_core.fourier import radial_power_spectrum
 from cryoden_core.jobs import write_json
-from cryoden_core.nmsg.noise_model import Spectra, measure_spectra, robust_statistics
-from cryoden_core.nmsg.spectrum import band_means, mean_spectrum
+from cryoden_core.nmsg.noise_model import Spectra, measure_spectra
+from cryoden_core.spectrum import band_means, mean_spectrum
 
 SHELLS = 16
 #: Axial repeat of the tubulin monomers (angstrom).

@@ -24,18 +24,6 @@ CASES: dict[str, dict[str, str]] = {
 }
 
 
-def displacement(volume: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Shift (z, y, x) of ``volume`` against ``expected``, voxels."""
-    spectra = [np.fft.fftn(v - v.mean()) for v in (volume, expected)]
-    surface = np.fft.fftshift(np.fft.ifftn(spectra[0] * spectra[1].conj()).real)
-    peak = np.unravel_index(surface.argmax(), surface.shape)
-    shift = []
-    for axis in range(3):
-        low, middle, high = (surface[tuple(p + d * (a == axis) for a, p in enumerate(peak))] for d in (-1, 0, 1))
-        shift.append(peak[axis] + 0.5 * (low - high) / (low - 2 * middle + high) - volume.shape[axis] // 2)
-    return np.array(shift)
-
-
 def reconstruct(options: argparse.Namespace, case: dict[str, str], name: str, thickness: int, width: int) -> np.ndarray:
     """Run one case and read its tomogram."""
     output = os.path.join(options.out, name + ".mrc")
@@ -62,7 +50,7 @@ def spheres_case(options: argparse.Namespace, name: str) -> dict[str, Any]:
     for feature, about in truth.items():
         if "sphere" in feature:
             box = tuple(slice(c - 10, c + 11) for c in reversed(about["centre"]))
-            distances.append(np.abs(displacement(volume[box], phantom[box])).max())
+            distances.append(np.abs(metrics.displacement(volume[box], phantom[box])).max())
     return {
         "worst": max(distances), "upright": metrics.correlation(volume, phantom),
         "mirrored": metrics.correlation(volume, phantom[::-1]),
@@ -82,7 +70,7 @@ def blobs_case(options: argparse.Namespace, name: str) -> dict[str, Any]:
     distances = []
     for centre in np.rint(centres).astype(int):
         box = tuple(slice(max(0, c - 8), c + 9) for c in centre)
-        distances.append(np.abs(displacement(volume[box], truth[box])).max())
+        distances.append(np.abs(metrics.displacement(volume[box], truth[box])).max())
     return {
         "worst": max(distances), "upright": metrics.correlation(volume, truth),
         "mirrored": metrics.correlation(volume, truth[::-1]),

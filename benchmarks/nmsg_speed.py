@@ -21,12 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from cryoden_core.device import free_memory, has_bfloat16
 from cryoden_core.nmsg import paper
 from cryoden_core.nmsg.denoiser import HALO, RecorruptedTask, TrainingVolume, denoise_volume, make_network
-from cryoden_core.nmsg.inputs import Tomogram
 from cryoden_core.nmsg.noise_model import NoiseLevel, SpectralNoiseModel
 from cryoden_core.nmsg.presets import PRESETS
-from cryoden_core.nmsg.spectrum import NoiseShare, Shape
 from cryoden_core.progress import Progress
+from cryoden_core.spectrum import NoiseShare, Shape
 from cryoden_core.tiling import choose_tile, plan_axis
+from cryoden_core.tomogram import Tomogram
 from cryoden_core.training import Trainer, TrainingSettings
 
 BLEND = 16

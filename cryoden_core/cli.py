@@ -73,6 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _say(error, EXIT_NO_DEVICE)
     except JobError as error:
         return _say(error, EXIT_BAD_INPUT)
+    except ModuleNotFoundError:
+        # What is not installed is told by cryoden_core.__main__.
+        raise
     except KeyboardInterrupt:
         return _say("stopped on request; what was whole has been kept.", EXIT_INTERRUPTED)
     except Exception as error:

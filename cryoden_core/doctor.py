@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 
 import psutil
 import torch
@@ -43,9 +44,18 @@ def examine() -> list[tuple[str, str]]:
         )
     if not torch.cuda.is_available():
         found.append(("GPU", "none can be used; --device auto computes on the CPU"))
-    for name in ("pyworkflow", "pwem", "tomo", "cryoden_scipion"):
-        found.append((f"Scipion: {name}", _yes(importlib.util.find_spec(name) is not None)))
+    found.append(("disk", f"{_gigabytes(shutil.disk_usage(os.getcwd()).free)} free in this folder"))
+    found.append(("Scipion", _scipion() or "not in this Python, where only the plugin needs it"))
     return found
+
+
+def _scipion() -> str:
+    """The packages of Scipion that this interpreter has, with their versions."""
+    present = []
+    for name in ("scipion-app", "scipion-pyworkflow", "scipion-em", "scipion-em-tomo"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            present.append(f"{name} {metadata.version(name)}")
+    return ", ".join(present)
 
 
 def _yes(value: bool) -> str:

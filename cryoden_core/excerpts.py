@@ -1,4 +1,4 @@
-"""The part of a volume that is looked at where all of it would be too much: its central slices and its central block.
+"""The part of a volume that is looked at where all of it would be too much: central slices, central block, some voxels.
 
 Only that part is read of a memory map.  Pictures, spectra and guesses about a whole volume are made from it.
 """
@@ -24,3 +24,12 @@ def central_block(volume: np.ndarray, edge: int = SPECTRUM_BLOCK) -> np.ndarray:
     """The central block of at most ``edge`` voxels a side, float32."""
     cut = tuple(slice((size - min(size, edge)) // 2, (size + min(size, edge)) // 2) for size in volume.shape)
     return np.array(volume[cut], dtype=np.float32)
+
+
+def robust_statistics(volume: np.ndarray) -> Tuple[float, float]:
+    """Mean and standard deviation without the 0.1 % extremes (gold, hot pixels), from an even subset of voxels."""
+    step = tuple(max(1, size // 128) for size in volume.shape)
+    sample = np.asarray(volume[:: step[0], :: step[1], :: step[2]], np.float32).ravel()
+    low, high = np.percentile(sample, (0.1, 99.9))
+    kept = sample[(sample >= low) & (sample <= high)]
+    return float(kept.mean()), float(kept.std()) or float(sample.std()) or 1.0

@@ -1,4 +1,4 @@
-"""Fourier geometry of volumes and slices: frequencies, shells, cones, the missing wedge, soft masks, power spectra.
+"""Fourier geometry of volumes and slices: frequencies, shells, cones, the missing wedge, windows, power spectra.
 
 One place for these conventions, used by tests, figures of merit, viewers and losses alike.  Frequencies are in cycles
 per voxel.  Transforms are those of real arrays, of which only half is kept (``rfftn``, last axis halved), and each
@@ -317,43 +317,10 @@ def crowther_frequency(thickness: float, tilt_step_degrees: float) -> float:
     return min(0.5, 1.0 / (thickness * math.radians(tilt_step_degrees)))
 
 
-def soft_spherical_mask(
-    shape: Sequence[int], radius: Optional[float] = None, edge: Optional[float] = None
-) -> np.ndarray:
-    """A ball (or disc) of ones about the centre (n - 1) / 2 that falls to 0 along a raised cosine.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x) or (y, x).
-    radius
-        Where the fall begins, voxels; None lets it end at the nearest face.
-    edge
-        Length of the fall, voxels; None is a tenth of the smallest side.
-
-    Returns
-    -------
-    np.ndarray
-        float32, 0 to 1.
-    """
-    smallest = min(shape)
-    edge = max(1.0, 0.1 * smallest) if edge is None else edge
-    radius = max(0.0, (smallest - 1) / 2 - edge) if radius is None else radius
-    squares: Any = 0.0
-    for axis, size in enumerate(shape):
-        position = [1] * len(shape)
-        position[axis] = size
-        squares = squares + (np.arange(size, dtype=np.float32).reshape(position) - (size - 1) / 2) ** 2
-    distance = np.sqrt(squares) - radius
-    if edge <= 0:
-        return (distance <= 0).astype(np.float32)
-    return (0.5 + 0.5 * np.cos(np.pi * np.clip(distance / edge, 0.0, 1.0))).astype(np.float32)
-
-
 def edge_window(shape: Sequence[int], edge_taper: float = 0.1) -> np.ndarray:
     """A box of ones whose faces fall to 0 along a raised cosine over ``edge_taper`` (0 to 0.5) of each side, float32.
 
-    Unlike a sphere it keeps most of a thin volume.
+    Unlike a ball it keeps most of a thin volume.
     """
     window = np.ones(tuple(shape), dtype=np.float32)
     for axis, size in enumerate(shape):

@@ -15,7 +15,7 @@ import errno
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Iterator, Tuple, Union
+from typing import Any, Iterator, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from .mrc_header import HEADER_BYTES, UNREADABLE_MODES, MrcHeader, header_bytes,
 
 __all__ = [
     "MrcHeader", "VolumeStatistics", "check_finite_and_varying", "check_writable", "create_volume", "errors_of_writing",
-    "open_volume", "read_header", "read_volume", "reserve", "slabs", "volume_statistics", "write_volume",
+    "open_volume", "read_header", "read_volume", "reserve", "size_text", "slabs", "volume_statistics", "write_volume",
 ]  # fmt: skip
 
 #: Half of the range of an int8 map, in standard deviations about the mean.
@@ -81,6 +81,11 @@ def open_volume(path: str) -> np.memmap:
         return np.memmap(path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=header.shape)
     except OSError as error:
         raise JobError("cannot read %s: %s." % (path, reason(error))) from error
+
+
+def size_text(shape: Sequence[int]) -> str:
+    """The edges (z, y, x) of a volume as messages give them: x, y, z."""
+    return " x ".join(str(edge) for edge in reversed(shape))
 
 
 def read_volume(path: str) -> np.ndarray:

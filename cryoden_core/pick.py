@@ -83,7 +83,7 @@ def _allowed(job: PickJob, shape: tuple[int, ...], voxel_size: float) -> np.ndar
     if job.mask:
         mask = mrc.open_volume(job.mask)
         if mask.shape != shape:
-            sizes = [" x ".join(str(size) for size in reversed(sides)) for sides in (mask.shape, shape)]
+            sizes = mrc.size_text(mask.shape), mrc.size_text(shape)
             raise JobError(f"the mask {job.mask} has {sizes[0]} voxels and {job.input} has {sizes[1]}.")
         allowed &= np.asarray(mask) > 0.5
     if not allowed.any():

@@ -354,6 +354,11 @@ class Trainer:
                 signal.signal(number, handler)
 
 
+def random_integer(generator: torch.Generator, high: int) -> int:
+    """A random whole number from 0 to ``high`` - 1."""
+    return int(torch.randint(high, (), generator=generator))
+
+
 def _write_state(state: dict[str, Any], path: str) -> None:
     with open(path, "wb") as stream:
         try:

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 
 import pwem
@@ -113,7 +114,7 @@ class Plugin(pwem.Plugin):
             return "%s %s" % (shlex.quote(sys.executable), core)
         if os.path.exists(cls.getVenvPython()):
             return "%s %s" % (shlex.quote(os.path.abspath(cls.getVenvPython())), core)
-        return "%s %s && python %s" % (cls.getCondaActivationCmd(), cls.getVar(CRYODEN_ENV_ACTIVATION), core)
+        return "%s %s && python %s" % (cls.condaHook(), cls.getVar(CRYODEN_ENV_ACTIVATION), core)
 
     @classmethod
     def runCore(cls, protocol, arguments):
@@ -157,19 +158,21 @@ class Plugin(pwem.Plugin):
         if cls.hasConda():
             python = "python"
             create = "%s conda create -y -n %s python=3.11 pip && conda activate %s" % (
-                cls.getCondaActivationCmd(),
+                cls.condaHook(),
                 ENVIRONMENT_NAME,
                 ENVIRONMENT_NAME,
             )
         else:
             python = "env/bin/python"
-            create = "%s -m venv --clear env" % cls.findPythonForVenv()
+            create = cls.venvCommand()
         requirements = " ".join(shlex.quote(requirement) for requirement in cls.coreRequirements())
         commands = [
+            # Else pip takes packages of Scipion or of ~/.local for those of the environment, which will not see them.
+            "unset PYTHONPATH PYTHONHOME && export PYTHONNOUSERSITE=1",
             create,
             "%s -m pip install %s" % (python, requirements),
             "%s -m pip install --no-deps %s" % (python, shlex.quote(cls.coreSource())),
-            "%s -m cryoden_core --help > /dev/null" % python,
+            "%s -m cryoden_core doctor" % python,
             "touch %s" % INSTALLED_FLAG,
         ]
         env.addPackage(
@@ -187,14 +190,34 @@ class Plugin(pwem.Plugin):
         """True when Scipion was told how to activate conda, or when conda is on the PATH."""
         return bool(cls.getCondaActivationCmd()) or shutil.which("conda") is not None
 
+    @classmethod
+    def condaHook(cls):
+        """What comes before ``conda activate``, with ``&&`` at its end: as Scipion was told, else conda's own."""
+        return cls.getCondaActivationCmd() or 'eval "$(conda shell.posix hook)" &&'
+
+    @classmethod
+    def venvCommand(cls):
+        """The command that makes the environment without conda, or says what is missing for it."""
+        python = cls.findPythonForVenv()
+        if python:
+            return "%s -m venv --clear env" % shlex.quote(python)
+        return "echo '%s' >&2 && false" % (
+            "CryoDen needs conda, or a Python 3.11 or newer with its venv module on the PATH "
+            "(Debian and Ubuntu: apt-get install python3.11-venv)."
+        )
+
     @staticmethod
     def findPythonForVenv():
-        """The newest interpreter on the PATH that the core can use."""
-        for minor in (13, 12, 11):
-            found = shutil.which("python3.%d" % minor)
-            if found:
-                return shlex.quote(found)
-        return "python3"
+        """The newest interpreter that the core can use and that makes environments; empty when there is none.
+
+        Each one is tried: a name on the PATH can be a stand-in for something that was never installed.
+        """
+        fits = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))"
+        for name in ("python3.13", "python3.12", "python3.11", "python3", sys.executable):
+            found = shutil.which(name)
+            if found and subprocess.run([found, "-c", fits], capture_output=True, check=False).returncode == 0:
+                return found
+        return ""
 
     @staticmethod
     def coreRequirements():

@@ -6,14 +6,13 @@ in the simulation, or the structure in the noise code.  Each figure here looks f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from ..metrics import correlation
 from ..nets.critics import log_spectrum
 from .domains import DomainVolume, soft_clip
+from .limits import ALARMS
 from .losses import code_divergence, pearson, pooled, structure_in_noise, whiteness
 from .networks import code_shape, permute_voxels
 from .task import DualTask
@@ -22,37 +21,6 @@ from .task import DualTask
 CROPS = 8
 #: Steps over which critics that are always right are an alarm.
 PATIENT_STEPS = 500
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """A limit for one figure: ``sign`` 1 where more is worse, -1 where less is; ``meaning`` completes a sentence."""
-
-    figure: str
-    sign: int
-    limit: float
-    meaning: str
-
-    def rings(self, value: float) -> bool:
-        """Whether the figure is beyond the limit."""
-        return self.sign * value > self.sign * self.limit
-
-    def sentence(self, value: float) -> str:
-        """What is wrong, in one line."""
-        return f"{self.meaning} ({self.figure.replace('_', ' ')} {value:.2f}, limit {self.limit:g})."
-
-
-ALARMS = (
-    Alarm("code_leak", 1, 0.15, "structure of the tomogram travels through the noise code"),
-    Alarm("noise_sd", -1, 0.02, "the noise branch is dead: it makes no noise"),
-    Alarm("diversity", 1, 0.9, "simulations of one volume are all alike: the noise is not used"),
-    Alarm("own_minus_wrong_noise", -1, 0.05, "the noise of a tomogram is hidden in its denoised volume"),
-    Alarm("cycle_gap", 1, 0.4, "simulations hold the clean volume better than tomograms do"),
-    Alarm("divergence", 1, 50.0, "the noise codes are far from the normal distribution"),
-    Alarm("denoised_sd", -1, 0.1, "the denoised volume has collapsed to a constant"),
-    Alarm("shift", 1, 0.5, "the denoiser moves its input"),
-    Alarm("same_contrast", -1, 0.0, "the denoiser inverts the contrast"),
-)
 
 
 class Watch:

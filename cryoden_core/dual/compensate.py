@@ -16,10 +16,10 @@ from .. import mrc, report
 from ..device import resolve_device
 from ..jobs import DualWedgeJob, JobError, RunFolder, write_json
 from ..models import load_model, save_model
-from ..nmsg.inputs import open_tomogram
 from ..progress import Progress, read_metrics
 from ..runs import begin
 from ..tiling import shape_of
+from ..tomogram import open_tomogram
 from ..training import Trainer, TrainingSettings
 from .crops import CropSource, wedge_preserving_symmetries
 from .domains import DomainVolume, Scale, check_tomogram, mask_padding, wedge_ratio, with_tilt_range

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from ..training import random_integer
 from .domains import DomainVolume, soft_clip
 
 #: A standardised crop whose means over 4 x 4 x 4 voxels spread less than this holds no structure.
@@ -80,7 +81,7 @@ class CropSource:
                     break
                 if float(torch.rand((), generator=generator)) < self.keep_empty:
                     break
-            order, mirrored = self.symmetries[_integer(generator, len(self.symmetries))]
+            order, mirrored = self.symmetries[random_integer(generator, len(self.symmetries))]
             crops.append(crop.permute(order).flip(mirrored))
         return torch.stack(crops)[:, None].contiguous()
 
@@ -101,9 +102,9 @@ class CropSource:
         number = int(torch.multinomial(sizes, 1, generator=generator))
         volume, corners = self.volumes[number], self._allowed(number, edge)
         if corners is None:
-            corner = [_integer(generator, size - edge + 1) for size in volume.shape]
+            corner = [random_integer(generator, size - edge + 1) for size in volume.shape]
         else:
-            corner = corners[_integer(generator, len(corners))].tolist()
+            corner = corners[random_integer(generator, len(corners))].tolist()
         values = volume[tuple(slice(first, first + edge) for first in corner)]
         return torch.from_numpy(np.ascontiguousarray(soft_clip(values) if self.clip else values, np.float32))
 
@@ -152,7 +153,3 @@ def _corners_inside(inside: np.ndarray, edge: int) -> np.ndarray:
         centres = inside[tuple(slice(half, half + size - edge + 1) for size in inside.shape)]
         corners = np.argwhere(centres)
     return corners if len(corners) <= 200_000 else corners[:: len(corners) // 200_000 + 1]
-
-
-def _integer(generator: torch.Generator, high: int) -> int:
-    return int(torch.randint(high, (), generator=generator))

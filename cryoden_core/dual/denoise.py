@@ -15,11 +15,10 @@ from .. import mrc, report
 from ..device import resolve_device
 from ..jobs import DualDenoiseJob, JobError, RunFolder, write_json
 from ..metrics import fsc
-from ..nmsg.inputs import Tomogram, add_halves, open_tomogram
-from ..nmsg.noise_model import HalfDifference
 from ..progress import Progress
 from ..runs import begin
 from ..tiling import Readable, shape_of
+from ..tomogram import HalfDifference, Tomogram, add_halves, open_tomogram
 from .application import Setting, check_contrast, open_for
 from .crops import wedge_preserving_symmetries
 from .domains import DomainVolume, check_tomogram, mask_padding
@@ -144,7 +143,8 @@ def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[s
         setting.apply(mirrored_mean(network, mirrors), volume, denoised, "denoising" + what)
         result = volume.resample_back(denoised) if volume.shape != shape else denoised
         gain, offset, correlation = grey_scale(item.data, result)
-        check_contrast(correlation * volume.scale.sign, item.path, progress)
+        correlation *= volume.scale.sign  # the network's density is bright
+        check_contrast(correlation, item.path, progress)
         change = Difference(item.data, result, gain, offset)
         with mrc.create_volume(item.output, shape, *header) as target:
             figures = _change(setting, item, change, target, what)

@@ -10,7 +10,7 @@ guessed is named.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,9 +19,9 @@ from scipy import ndimage, signal
 
 from .. import mrc
 from ..contrast import CLEAR_SKEWNESS, contrast_of
+from ..excerpts import robust_statistics
 from ..fourier import edge_window, half_transform, missing_wedge_mask, radial_average, radial_power_spectrum
 from ..jobs import DualTrainJob, DualWedgeJob, JobError
-from ..nmsg.noise_model import robust_statistics
 from ..report import central_block
 from ..tiling import Shape, shape_of
 from ..tilt_series import read_tilt_angles
@@ -135,7 +135,7 @@ def open_volume_for(
     file_shape = shape_of(data)
     shape = resampled_shape(file_shape, size / wanted)
     if min(shape) < 8:
-        raise JobError(f"{path} is only {_edges(shape)} voxels at {wanted:g} A; a larger volume is needed.")
+        raise JobError(f"{path} is only {mrc.size_text(shape)} voxels at {wanted:g} A; a larger volume is needed.")
     if size > 1.05 * wanted:
         warn(
             f"{path} has voxels of {size:g} A and is resampled to {wanted:g} A, which adds nothing: the outer "
@@ -223,7 +223,8 @@ def restrict(volume: DomainVolume, mask: str = "", thickness: float = 0.0) -> No
         values = mrc.open_volume(mask)
         if tuple(values.shape) != volume.file_shape:
             raise JobError(
-                f"the mask {mask} is {_edges(values.shape)} voxels but {volume.path} is {_edges(volume.file_shape)}."
+                f"the mask {mask} is {mrc.size_text(values.shape)} voxels but {volume.path} is "
+                f"{mrc.size_text(volume.file_shape)}."
             )
         inside &= _nearest(np.asarray(values) > 0.5, volume.shape)
         if not inside.any():
@@ -321,7 +322,3 @@ def _nearest(values: np.ndarray, shape: Shape) -> np.ndarray:
     index = [np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int) for new, old in
              zip(shape, values.shape, strict=True)]  # fmt: skip
     return values[np.ix_(*index)]
-
-
-def _edges(shape: Sequence[int]) -> str:
-    return " x ".join(str(edge) for edge in reversed(shape))

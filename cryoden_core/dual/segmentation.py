@@ -21,15 +21,15 @@ from torch.nn import functional
 
 from .. import mrc
 from ..device import mixed_precision
+from ..excerpts import robust_statistics
 from ..jobs import JobError, read_json
 from ..nets.unet3d import UNet3d
-from ..nmsg.noise_model import robust_statistics
-from ..nmsg.spectrum import read_block
 from ..phantom.particles import Particle, read_star
 from ..picking import DetectionScore, match
 from ..progress import Progress
+from ..spectrum import read_block
 from ..tiling import Shape, apply_tiled, choose_tile, shape_of
-from ..training import Trainer, TrainingSettings
+from ..training import Trainer, TrainingSettings, random_integer
 from .training_set import CLASS_MASK, LOCATIONS, METADATA, TOMOGRAM
 
 #: Label of voxels that are neither a class nor background.
@@ -152,11 +152,11 @@ class SegmentationTask:
         """Crops (batch, 1, z, y, x) and their labels (batch, z, y, x), on the device."""
         volumes, labels = [], []
         for index in range(self.settings.batch):
-            which = _integer(generator, len(self.tomograms))
+            which = random_integer(generator, len(self.tomograms))
             tomogram = self.tomograms[which]
             corner = self._corner(which, generator, centred=index % 2 == 0)
             # Mirrors keep the missing wedge; turns by 90 degrees would not.
-            flips = [axis for axis in range(3) if _integer(generator, 2)]
+            flips = [axis for axis in range(3) if random_integer(generator, 2)]
             volumes.append(((read_block(tomogram.data, corner, self.crop) - tomogram.mean) / tomogram.sd).flip(flips))
             labels.append(read_block(tomogram.mask, corner, self.crop).long().flip(flips))
         return torch.stack(volumes)[:, None].to(self.device), torch.stack(labels).to(self.device)
@@ -166,14 +166,10 @@ class SegmentationTask:
         room = np.array(shape) - self.crop
         present = [places for places in self.places[which] if places.size]
         if not centred or not present:
-            return np.array([_integer(generator, int(r) + 1) for r in room])
-        places = present[_integer(generator, len(present))]
-        centre = np.array(np.unravel_index(places[_integer(generator, places.size)], shape))
+            return np.array([random_integer(generator, int(r) + 1) for r in room])
+        places = present[random_integer(generator, len(present))]
+        centre = np.array(np.unravel_index(places[random_integer(generator, places.size)], shape))
         return np.clip(centre - np.array(self.crop) // 2, 0, room)
-
-
-def _integer(generator: torch.Generator, high: int) -> int:
-    return int(torch.randint(high, (), generator=generator))
 
 
 def soft_dice_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

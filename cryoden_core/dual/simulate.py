@@ -21,8 +21,8 @@ import torch
 
 from .. import mrc, report
 from ..device import resolve_device
+from ..excerpts import robust_statistics
 from ..jobs import DualConvertJob, DualSimulateJob, DualSimulation, JobError, RunFolder, write_json
-from ..nmsg.noise_model import robust_statistics
 from ..phantom.particles import read_star, write_star
 from ..progress import Progress
 from ..runs import begin

@@ -16,9 +16,8 @@ import torch
 from .. import mrc
 from ..device import resolve_device
 from ..jobs import DualTrainJob, JobError, RunFolder, write_job, write_json
-from ..nmsg.inputs import add_halves, open_tomogram
-from ..nmsg.noise_model import HalfDifference
 from ..progress import Progress, read_metrics
+from ..tomogram import HalfDifference, add_halves, open_tomogram
 from ..training import Trainer, TrainingSettings
 from .alarms import PATIENT_STEPS, Watch, check
 from .crops import CropSource, all_symmetries, match_empty_shares, wedge_preserving_symmetries

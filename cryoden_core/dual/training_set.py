@@ -108,7 +108,10 @@ def read_labelled(path: str, labels_path: str) -> tuple[np.ndarray, np.ndarray, 
     tomogram = mrc.open_volume(path)
     labels = mrc.open_volume(labels_path)
     if tomogram.shape != labels.shape:
-        raise JobError(f"{labels_path} is {_size(labels)} voxels but {path} is {_size(tomogram)}; one grid is needed.")
+        raise JobError(
+            f"{labels_path} is {mrc.size_text(labels.shape)} voxels but {path} is {mrc.size_text(tomogram.shape)}; one "
+            "grid is needed."
+        )
     sizes = [mrc.read_header(name).voxel_size for name in (path, labels_path)]
     if all(sizes) and not same_voxel_size(*sizes):
         raise JobError(
@@ -127,10 +130,6 @@ def read_labelled(path: str, labels_path: str) -> tuple[np.ndarray, np.ndarray, 
 def same_voxel_size(one: float, other: float) -> bool:
     """Whether two voxel sizes (angstrom) are the same grid's."""
     return abs(one - other) <= _SAME_VOXEL_SIZE * one
-
-
-def _size(volume: np.ndarray) -> str:
-    return " x ".join(str(edge) for edge in volume.shape[::-1])
 
 
 def class_names(path: str, labels: np.ndarray, particles: Sequence[Particle]) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 A tomogram is, to first order, t = H v + N n: the density v seen through the contrast transfer and the missing wedge,
 and white noise n coloured by N.  Of the noisy domain the power P(k) and the share of signal in it s(k) are known, the
-latter from halves or from the emptiest parts of each tomogram (see :mod:`cryoden_core.nmsg.spectrum`), and of the clean
+latter from halves or from the emptiest parts of each tomogram (see :mod:`cryoden_core.spectrum`), and of the clean
 domain the power V(k).  So
 
     H(k)^2 = s(|k|) W(k) P(|k|) / V(|k|),      N(k)^2 = P(k) - H(k)^2 V(|k|),
@@ -26,9 +26,9 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
+from ..excerpts import robust_statistics
 from ..fourier import frequency_radius, missing_wedge_mask, radial_average
-from ..nmsg.noise_model import robust_statistics
-from ..nmsg.spectrum import hann_window, resample_spectrum, share_from_background, share_from_halves
+from ..spectrum import hann_window, resample_spectrum, share_from_background, share_from_halves
 from ..tiling import Readable
 from .crops import CropSource, batches
 

@@ -21,8 +21,8 @@ import torch
 from ..device import mixed_precision
 from ..fourier import frequency_radius, missing_wedge_mask, radial_average
 from ..mrc import errors_of_writing, reserve
-from ..nmsg.spectrum import block_shape, mean_spectrum
 from ..progress import Progress
+from ..spectrum import block_shape, mean_spectrum
 from ..tiling import BLEND, Readable, Shape, TileFunction, apply_tiled, choose_tile, shape_of, smallest_tile
 from .domains import soft_clip, soft_unclip
 from .transfer import Curve, convolve

@@ -27,7 +27,7 @@ def read_alike(paths: Sequence[str]) -> list[np.ndarray]:
     for path in paths[1:]:
         found = mrc.open_volume(path).shape
         if found != shape:
-            sizes = tuple(" x ".join(str(size) for size in reversed(sides)) for sides in (found, shape))
+            sizes = mrc.size_text(found), mrc.size_text(shape)
             raise JobError(f"{path} has {sizes[0]} voxels (x, y, z) and {paths[0]} has {sizes[1]}; they must be equal.")
     for path in paths:
         mrc.check_finite_and_varying(path)

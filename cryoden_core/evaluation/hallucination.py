@@ -231,7 +231,7 @@ def read_like(path: str, volume: np.ndarray) -> np.ndarray:
     """
     found = mrc.open_volume(path)
     if found.shape != volume.shape:
-        sizes = tuple(" x ".join(str(size) for size in reversed(sides)) for sides in (found.shape, volume.shape))
+        sizes = mrc.size_text(found.shape), mrc.size_text(volume.shape)
         raise JobError(f"{path} has {sizes[0]} voxels (x, y, z) and what it was made from has {sizes[1]}.")
     if np.isnan(mrc.volume_statistics(found).mean):
         raise JobError(f"{path} holds NaN or infinite values; repair it first.")

@@ -27,9 +27,9 @@ from ..dual.segmentation import (
     train_segmentation,
 )
 from ..dual.training_set import class_names, read_labelled, read_locations, same_voxel_size
+from ..excerpts import robust_statistics
 from ..jobs import EvaluateSegmentationJob, JobError, write_json
 from ..nets.unet3d import UNet3d
-from ..nmsg.noise_model import robust_statistics
 from ..progress import Progress
 from ..runs import begin
 from .common import finish, line, storable

@@ -15,7 +15,7 @@ from scipy import fft
 
 from ..fourier import half_transform, missing_wedge_mask
 from ..metrics import standardised
-from ..nmsg.spectrum import block_shape, mean_spectrum, resample_spectrum, smooth_spectrum
+from ..spectrum import block_shape, mean_spectrum, resample_spectrum, smooth_spectrum
 from ..tiling import Shape, shape_of
 
 #: Largest edge of the blocks on which spectra are measured, voxels; smaller ones blur the edges of the missing wedge.

@@ -187,7 +187,7 @@ def read_filled(path: str, shape: tuple[int, ...]) -> np.ndarray:
     mrc.check_finite_and_varying(path)
     found = mrc.open_volume(path).shape
     if found != shape:
-        sizes = tuple(" x ".join(str(size) for size in reversed(sides)) for sides in (found, shape))
+        sizes = mrc.size_text(found), mrc.size_text(shape)
         raise JobError(
             f"{path} has {sizes[0]} voxels (x, y, z) and the self-test has {sizes[1]}: x and z change places in it."
         )

@@ -87,23 +87,12 @@ class Field(nn.Module):
         density = self._density(z, y, x)
         return functional.softplus(SHARPNESS * density) / SHARPNESS if self.non_negative else density
 
-    @torch.no_grad()
-    def start_at(self, density: float) -> None:
-        """Shift the output so that an untrained field is near ``density`` (at least a little above 0 when bent)."""
-        if self.non_negative:
-            scaled = SHARPNESS * max(density, 1e-2)
-            density = (scaled + math.log(-math.expm1(-scaled))) / SHARPNESS
-        self._last().bias.fill_(density)
-
     @property
     def bytes_per_voxel(self) -> int:
         """Memory that the gradient of one voxel keeps, an estimate from above."""
         raise NotImplementedError
 
     def _density(self, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _last(self) -> nn.Linear:
         raise NotImplementedError
 
 
@@ -138,9 +127,6 @@ class LatticeField(Field):
     @property
     def bytes_per_voxel(self) -> int:
         return 4 * (4 * self.hidden.in_features + 3 * self.hidden.out_features)
-
-    def _last(self) -> nn.Linear:
-        return self.last
 
     def _density(self, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
         read = [
@@ -214,9 +200,6 @@ class SirenField(Field):
     def bytes_per_voxel(self) -> int:
         return self.first.out_features * (16 + 8 * len(self.inner))
 
-    def _last(self) -> nn.Linear:
-        return self.last
-
     def _density(self, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
         values = product_sines(self.first.weight, self.first.bias, z, y, x)[0]
         for layer in self.inner:
@@ -250,9 +233,6 @@ class FourierField(Field):
     @property
     def bytes_per_voxel(self) -> int:
         return self.last.in_features * (24 + 8 * len(self.inner))
-
-    def _last(self) -> nn.Linear:
-        return self.last
 
     def _density(self, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
         values = torch.cat(product_sines(self.phases, self.phases.new_zeros(len(self.phases)), z, y, x), dim=-1)

@@ -183,9 +183,9 @@ class SingleFit:
         height = self.data[1].sections
         return [slice(first, min(first + count, height)) for first in range(0, height, count)]
 
-    def density(self, block: slice, binning: int = 1) -> np.ndarray:
+    def density(self, block: slice) -> np.ndarray:
         """Dimensionless density (z, sections, x) of a block of y sections."""
-        return self.task.density(self.trainer, self.data[binning], torch.arange(block.start, block.stop)).cpu().numpy()
+        return self.task.density(self.trainer, self.data[1], torch.arange(block.start, block.stop)).cpu().numpy()
 
     @torch.no_grad()
     def residuals(self) -> tuple[np.ndarray, np.ndarray]:

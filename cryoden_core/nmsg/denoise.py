@@ -13,7 +13,7 @@ import torch
 
 from .. import mrc, report
 from ..device import resolve_device
-from ..excerpts import central_block
+from ..excerpts import central_block, robust_statistics
 from ..fourier import frequency_radius, half_transform, hermitian_weights
 from ..jobs import JobError, NmsgJob, NmsgTraining, NmsgTrainJob, RunFolder, write_json
 from ..models import load_model, save_model
@@ -21,12 +21,11 @@ from ..nets.unet3d import UNet3d
 from ..progress import Progress, read_metrics
 from ..runs import begin
 from ..tiling import shape_of
+from ..tomogram import Tomogram, add_halves, add_mask, open_tomogram
 from ..training import Trainer, TrainingSettings
 from . import paper
 from .denoiser import RecorruptedTask, TrainingVolume, denoise_volume
-from .inputs import Tomogram, add_halves, add_mask, open_tomogram
 from .noise_fit import fit_noise
-from .noise_model import robust_statistics
 from .presets import PRESETS, Preset
 from .wedge import keep_wedge
 

@@ -19,12 +19,13 @@ from torch import nn
 
 from ..device import mixed_precision
 from ..nets.unet3d import UNet3d
+from ..spectrum import read_block
 from ..tiling import BLEND, Shape, apply_tiled, choose_tile, shape_of, smallest_tile
-from ..training import Trainer
+from ..tomogram import HalfDifference
+from ..training import Trainer, random_integer
 from .guidance import Guidance
-from .noise_model import HalfDifference, NoiseLevel, NoiseModel
+from .noise_model import NoiseLevel, NoiseModel
 from .presets import Preset
-from .spectrum import read_block
 
 #: Context that is computed around each inference tile.  The receptive radius is larger, but what lies beyond this
 #: distance has next to no weight: tests/core/test_denoiser.py measures the difference.
@@ -105,12 +106,12 @@ class RecorruptedTask:
         """Crops and noise, both (batch, 1, z, y, x) on the device."""
         crops, noises = [], []
         for _ in range(self.preset.batch):
-            volume = self.volumes[_integer(generator, len(self.volumes))]
+            volume = self.volumes[random_integer(generator, len(self.volumes))]
             corner = self._corner(volume, generator)
-            flips = [axis for axis in range(3) if _integer(generator, 2)]
+            flips = [axis for axis in range(3) if random_integer(generator, 2)]
             crop = (read_block(volume.data, corner, self.crop) - volume.mean) / volume.sd
-            if volume.difference is not None and _integer(generator, 2):
-                sign = 2 * _integer(generator, 2) - 1
+            if volume.difference is not None and random_integer(generator, 2):
+                sign = 2 * random_integer(generator, 2) - 1
                 noise = read_block(volume.difference, corner, self.crop) * (sign / volume.sd)
                 noise = noise.to(self.device)
             else:
@@ -125,13 +126,9 @@ class RecorruptedTask:
     def _corner(self, volume: TrainingVolume, generator: torch.Generator) -> np.ndarray:
         room = np.array(volume.data.shape) - np.array(self.crop)
         if volume.centres is not None:
-            centre = volume.centres[_integer(generator, len(volume.centres))]
+            centre = volume.centres[random_integer(generator, len(volume.centres))]
             return np.clip(centre - np.array(self.crop) // 2, 0, room)
-        return np.array([_integer(generator, int(r) + 1) for r in room])
-
-
-def _integer(generator: torch.Generator, high: int) -> int:
-    return int(torch.randint(high, (), generator=generator))
+        return np.array([random_integer(generator, int(r) + 1) for r in room])
 
 
 def _channels_last(batch: torch.Tensor) -> torch.Tensor:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from ..progress import Progress
+from ..spectrum import block_corners, block_shape, read_block
 from ..tiling import shape_of
+from ..tomogram import Tomogram
 from . import gan
-from .inputs import Tomogram
 from .noise_model import NoiseLevel, NoiseModel, Spectra, SpectralNoiseModel, measure_spectra
 from .noise_report import NoiseReport, make_report
-from .spectrum import block_corners, block_shape, read_block
 
 #: Blocks of real noise that the report looks at.
 REPORT_BLOCKS = 48

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from ..fourier import frequency_radius
-from ..tiling import Shape, shape_of
-from .spectrum import (
+from ..spectrum import (
     NoiseShare,
     band_means,
     bands,
@@ -31,6 +30,8 @@ from .spectrum import (
     total_power,
     without_peaks,
 )
+from ..tiling import Shape, shape_of
+from ..tomogram import HalfDifference
 
 #: Edge of the blocks on which the spectra are stored.
 SPECTRUM_EDGE = 64
@@ -100,18 +101,6 @@ def measure_spectra(
         rho = rho * _ramp_correction(total, rho, block)
         return Spectra(total, rho * without_peaks(total, rho, block), block, share)
     return Spectra(total, rho * total, block, share)
-
-
-class HalfDifference:
-    """``gain * (even - odd) / 2`` of two arrays, computed only where it is read."""
-
-    def __init__(self, even: np.ndarray, odd: np.ndarray, gain: float = 1.0) -> None:
-        self.even, self.odd, self.gain = even, odd, gain
-        self.shape = even.shape
-
-    def __getitem__(self, region: tuple[slice, ...], /) -> np.ndarray:
-        even = np.asarray(self.even[region], np.float32)
-        return (0.5 * self.gain) * (even - np.asarray(self.odd[region], np.float32))
 
 
 def _ramp_correction(total: torch.Tensor, rho: torch.Tensor, block: Shape) -> torch.Tensor:
@@ -234,12 +223,3 @@ def excess_kurtosis(samples: Sequence[torch.Tensor] | torch.Tensor) -> torch.Ten
     """Excess kurtosis of noise samples, each about its own mean; 0 for a Gaussian."""
     values = torch.cat([(s - s.mean()).flatten() for s in samples]).double()
     return values.pow(4).mean() / values.square().mean().square() - 3
-
-
-def robust_statistics(volume: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation without the 0.1 % extremes (gold, hot pixels), from an even subset of voxels."""
-    step = tuple(max(1, size // 128) for size in volume.shape)
-    sample = np.asarray(volume[:: step[0], :: step[1], :: step[2]], np.float32).ravel()
-    low, high = np.percentile(sample, (0.1, 99.9))
-    kept = sample[(sample >= low) & (sample <= high)]
-    return float(kept.mean()), float(kept.std()) or float(sample.std()) or 1.0

@@ -15,9 +15,9 @@ import torch
 from scipy import stats
 
 from ..fourier import cone_index, frequency_axes, frequency_radius
+from ..spectrum import bands, hann_window
 from ..tiling import Shape
 from .noise_model import NoiseModel, Spectra, excess_kurtosis
-from .spectrum import bands, hann_window
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ from .. import mrc
 from ..jobs import NmsgTraining, RunFolder
 from ..nets.topaz_unet import TopazUNet3d
 from ..progress import Progress
+from ..spectrum import read_block
 from ..tiling import Shape, apply_tiled
+from ..tomogram import Tomogram
 from ..training import Trainer, TrainingSettings
 from .guidance import SparsityExtractor
-from .inputs import Tomogram
 from .noise_model import Spectra, measure_spectra
-from .spectrum import read_block
 
 UPSAMPLING = (1, 2, 2)
 FILTER_MARGIN = 8

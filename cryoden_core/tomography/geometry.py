@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryoden_core.jobs import JobError
+from ..jobs import JobError
 
 #: Steepest angle accepted, in degrees: beyond it a slab is seen edge-on and a ``.tlt`` file is most likely wrong.
 STEEPEST_ANGLE_DEGREES = 90.0

@@ -130,7 +130,6 @@ class AlignedSeries:
         if min(height, detector, self.width, self.thickness) < factor:
             raise JobError(f"images of {detector} x {height} pixels cannot be binned {factor} times.")
         projections = np.stack([bin_image(view, factor) / np.float32(factor) for view in self.projections])
-        x, y, z = self.origin
         return dataclasses.replace(
             self,
             projections=projections,
@@ -140,7 +139,6 @@ class AlignedSeries:
             tilt_axis_shift=self.tilt_axis_shift / factor + centre_shift(detector, factor),
             x_shift=self.x_shift / factor,
             z_shift=self.z_shift / factor,
-            origin=(x, y, z),
         )
 
 
@@ -216,7 +214,6 @@ def open_halves(
     -------
     tuple of AlignedSeries, or None
         Even, odd; None when the job asks for no halves.
-
     """
     if job.halves == "none":
         return None

@@ -24,8 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoden_core.jobs import JobError
-
+from ..jobs import JobError
 from .geometry import TiltGeometry
 
 #: Entries of a matrix computed at a time: 8 bytes each when done, about 6 times that while they are computed.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..jobs import JobError, ReconstructionJob
-from ..mrc import open_volume, read_header
+from ..mrc import open_volume, read_header, size_text
 from ..tilt_series import TiltSeries
 
 Warn = Callable[[str], None]
@@ -104,7 +104,9 @@ def check_companions(series: TiltSeries, job: ReconstructionJob) -> None:
     for path in filter(None, (job.even, job.odd)):
         found = read_header(path).shape
         if found != wanted:
-            raise JobError(f"{path} is {_size(found)} but {job.input} is {_size(wanted)}; halves must match the input.")
+            raise JobError(
+                f"{path} is {size_text(found)} but {job.input} is {size_text(wanted)}; halves must match the input."
+            )
         open_volume(path)
     if job.reference:
         check_reference(job.reference, (job.thickness, series.aligned_shape[1], job.width or series.aligned_shape[2]))
@@ -118,12 +120,12 @@ def check_reference(path: str, shape: tuple[int, int, int]) -> None:
         return
     if abs(math.log(width / shape[2] / (depth / shape[1]))) < 0.03:
         raise JobError(
-            f"the reference {path} has its sections along y ({_size((depth, height, width))}): turn it first, as "
+            f"the reference {path} has its sections along y ({size_text((depth, height, width))}): turn it first, as "
             "IMOD's trimvol -rx does."
         )
     raise JobError(
-        f"the reference {path} is {_size((depth, height, width))} but the tomogram would be {_size(shape)}; they must "
-        "show the same field of view."
+        f"the reference {path} is {size_text((depth, height, width))} but the tomogram would be {size_text(shape)}; "
+        "they must show the same field of view."
     )
 
 
@@ -179,7 +181,3 @@ def _images(numbers: list[int]) -> str:
 
 def _list(numbers: list[int]) -> str:
     return ",".join(map(str, numbers))
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(edge) for edge in reversed(shape))

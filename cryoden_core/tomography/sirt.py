@@ -20,11 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from cryoden_core.jobs import JobError
-
+from ..jobs import JobError
+from .array_checks import check_projections, check_shape, check_weights, finite_block
 from .geometry import TiltGeometry, covering_width
 from .projector import Projector, sections_at_once
-from .wbp import check_projections, check_weights, finite_block
 
 
 def sirt(
@@ -102,7 +101,12 @@ def sirt(
     _, height, detector = projections.shape
     width = width or detector
     shape = (thickness, height, width)
-    _check(iterations, relaxation, shape, initial, out)
+    if iterations < 1:
+        raise JobError(f"SIRT needs at least 1 iteration, not {iterations}.")
+    if not 0 < relaxation < 2:
+        raise JobError(f"the relaxation of SIRT must be above 0 and below 2, not {relaxation:g}: it diverges beyond.")
+    check_shape("initial volume", initial, shape)
+    check_shape("output", out, shape)
     geometry = TiltGeometry(angles, shape, detector, angle_offset_degrees, tilt_axis_shift, x_shift, z_shift)
     wide = covering_width(geometry) if cover_every_view else width
     geometry = dataclasses.replace(geometry, volume_shape=(thickness, height, wide))
@@ -184,19 +188,3 @@ def _inverse(sums: torch.Tensor) -> torch.Tensor:
     # A ray that clips a corner has a tiny sum; dividing by it would let one noisy pixel rule that corner.
     floor = 1e-3 * float(sums.max())
     return torch.where(sums > floor, 1 / sums.clamp_min(floor), torch.zeros_like(sums))
-
-
-def _check(
-    iterations: int,
-    relaxation: float,
-    shape: tuple[int, int, int],
-    initial: np.ndarray | None,
-    out: np.ndarray | None,
-) -> None:
-    if iterations < 1:
-        raise JobError(f"SIRT needs at least 1 iteration, not {iterations}.")
-    if not 0 < relaxation < 2:
-        raise JobError(f"the relaxation of SIRT must be above 0 and below 2, not {relaxation:g}: it diverges beyond.")
-    for what, array in (("initial volume", initial), ("output", out)):
-        if array is not None and tuple(array.shape) != shape:
-            raise JobError(f"the {what} has shape {tuple(array.shape)}, the reconstruction {shape}.")

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.fft import next_fast_len
 
-from cryoden_core.jobs import JobError
-
+from ..jobs import JobError
+from .array_checks import check_projections, check_shape, check_weights, finite_block
 from .geometry import TiltGeometry
 from .projector import back_projection_rows, row_slabs, sections_at_once
 
@@ -184,10 +184,8 @@ def weighted_back_projection(
         angles, (thickness, height, width or detector), detector, angle_offset_degrees, tilt_axis_shift, x_shift,
         z_shift,
     )  # fmt: skip
-    if out is None:
-        out = np.empty(geometry.volume_shape, dtype=np.float32)
-    elif tuple(out.shape) != geometry.volume_shape:
-        raise JobError(f"the output has shape {tuple(out.shape)}, the reconstruction {geometry.volume_shape}.")
+    check_shape("output", out, geometry.volume_shape)
+    out = np.empty(geometry.volume_shape, dtype=np.float32) if out is None else out
     counts = view_weights(angles) if density_weighting else np.ones(views)
     if weights is not None:
         counts = counts * check_weights(weights, views)
@@ -204,36 +202,6 @@ def weighted_back_projection(
     filtered = _filtered_sections(projections, counts, radial_cutoff, radial_falloff, where, advance)
     _back_project(filtered, geometry, where, out, advance)
     return out
-
-
-def check_weights(weights: ArrayLike, views: int) -> np.ndarray:
-    """Weights of views as an array (views,); a :class:`JobError` when they are too many, too few or not positive."""
-    values = np.asarray(weights, dtype=np.float64)
-    if values.shape != (views,):
-        raise JobError(f"there are {values.size} weights for {views} views.")
-    if not (np.isfinite(values).all() and values.min() > 0):
-        raise JobError("the weight of a view must be above 0.")
-    return values
-
-
-def check_projections(projections: np.ndarray, angles: np.ndarray, thickness: int, width: int | None) -> None:
-    """Refuse, with a :class:`JobError`, views without their angles and sizes that are not positive."""
-    if projections.ndim != 3:
-        raise JobError(f"a tilt series has three dimensions (views, y, x), not {projections.ndim}.")
-    if len(angles) != len(projections):
-        raise JobError(f"the tilt series has {len(projections)} views but there are {len(angles)} tilt angles.")
-    if thickness < 1 or (width is not None and width < 1):
-        raise JobError(f"thickness {thickness} and width {width} must be at least 1 voxel.")
-
-
-def finite_block(projections: np.ndarray, sections: slice) -> torch.Tensor:
-    """Some y sections of all views as a float32 tensor; a :class:`JobError` names a view with NaN or infinity."""
-    # A copy: the caller's array may be read-only or a memory-map in the file's number format.
-    block = np.array(projections[:, sections], dtype=np.float32, order="C", subok=False)
-    if not np.isfinite(block.sum(dtype=np.float64)):
-        bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
-        raise JobError(f"view {bad[0] + 1} of the tilt series holds pixels that are not numbers (NaN or inf).")
-    return torch.from_numpy(block)
 
 
 def _filtered_sections(

@@ -9,7 +9,7 @@ from pyworkflow.utils import Message
 from tomo.objects import Tomogram
 
 from cryoden_core import __version__ as CORE_VERSION
-from cryoden_core.jobs import DualTrainJob, JobError
+from cryoden_core.jobs import DualTrainJob, JobError, read_json
 
 from ..constants import OUTPUT_MODEL
 from ..convert import input_problems
@@ -200,11 +200,35 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
         return warnings
 
     def _describeResult(self, result: Dict[str, Any]) -> List[str]:
-        alarms = result.get("alarms") or []
-        lines = ["*%s* steps." % result.get("steps", "?")]
-        if not alarms:
+        job = read_json(self.folder().request).get("parameters", {})
+        lines = [
+            "*%s* steps of the preset *%s* at %.2f \u00c5 per voxel, tilts from %g to %g degrees, %s half maps."
+            % (result.get("steps", "?"), self.getEnumText("preset"), self.voxelSize.get(), job.get("tilt_min", 0),
+               job.get("tilt_max", 0), "with" if job.get("noisy_even") else "without")
+        ]  # fmt: skip
+        contrast = self._contrastOfModel()
+        if contrast:
+            lines.append(
+                "Protein was taken as *%s* in the tomograms and as *%s* in the clean volumes."
+                % (contrast.get("noisy"), contrast.get("clean"))
+            )
+        figures = result.get("figures") or {}
+        if "r_denoised" in figures:
+            lines.append(
+                "Correlation with the known truth: %.2f before, %.2f after denoising."
+                % (figures["r_noisy"], figures["r_denoised"])
+            )
+        if not result.get("alarms"):
             lines.append("No alarm: the training looks healthy.")
         return lines
+
+    def _contrastOfModel(self) -> Dict[str, str]:
+        """What was taken as the contrast of each domain; it may have been guessed."""
+        try:
+            found = read_about(self.folder().model).get("contrast")
+        except JobError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _methods(self) -> List[str]:
         model = getattr(self, OUTPUT_MODEL, None)

@@ -161,6 +161,22 @@ class TestEnvironment(unittest.TestCase):
             self.assertTrue(command.endswith("touch " + target))
             self.assertTrue(details["default"])
 
+    def test_conda_that_scipion_was_not_told_of_activates_by_its_own_hook(self):
+        Plugin.getCondaActivationCmd.return_value = ""
+        self.assertTrue(Plugin.getCoreProgram().startswith('eval "$(conda shell.posix hook)" && conda activate c &&'))
+
+    def test_an_interpreter_that_is_only_a_name_is_not_chosen(self):
+        folder = tempfile.mkdtemp()
+        for name, line in (("python3.13", "exit 127"), ("python3.11", "exit 0"), ("python3", "exit 1")):
+            path = os.path.join(folder, name)
+            with open(path, "w") as stream:
+                stream.write("#!/bin/sh\n%s\n" % line)
+            os.chmod(path, 0o755)
+        with mock.patch.dict(os.environ, {"PATH": folder}), mock.patch("sys.executable", ""):
+            self.assertEqual(Plugin.venvCommand(), "%s -m venv --clear env" % os.path.join(folder, "python3.11"))
+            os.remove(os.path.join(folder, "python3.11"))
+            self.assertIn("needs conda, or a Python 3.11 or newer", Plugin.venvCommand())
+
 
 class TestTemplate(BaseTest):
     """The workflow that the project window offers."""

@@ -85,30 +85,6 @@ def picture(path: str) -> "Figure":
     return figure
 
 
-def checks(folder: ItemFolder) -> "Figure":
-    """The figures that watch over a training of DUAL, over its steps.
-
-    Raises
-    ------
-    JobError
-        Before the first check.
-    """
-    metrics = read_metrics(folder.metrics)
-    steps = np.array(metrics.get("step", []))
-    found = {name: np.array(values) for name, values in metrics.items() if name.startswith("check_")}
-    if not any(np.isfinite(values).any() for values in found.values()):
-        raise JobError("There was no check yet; the first one comes after a tenth of the training.")
-    columns = 3
-    rows = (len(found) + columns - 1) // columns
-    figure = report.new_figure(4.0 * columns, 2.2 * rows)
-    for index, (name, values) in enumerate(sorted(found.items())):
-        axis = figure.add_subplot(rows, columns, index + 1)
-        known = np.isfinite(values)
-        axis.plot(steps[known], values[known], marker="o", markersize=3)
-        axis.set_title(name[len("check_") :].replace("_", " "), fontsize=9)
-    return figure
-
-
 def residuals(folder: ItemFolder) -> Optional["Figure"]:
     """Residual of each image against its tilt, or None before the run has ended."""
     result = read_json(folder.result)

@@ -17,7 +17,7 @@ from ..protocols import (
     ProtCryodenDualTrain,
     ProtCryodenDualWedge,
 )
-from . import figures
+from . import dual_figures, figures
 from .figure_view import FigureView
 from .item_viewer import ItemViewer
 
@@ -43,21 +43,22 @@ class CryodenDualTrainViewer(ProtocolViewer):
             "showLosses",
             LabelParam,
             label="Losses",
-            help="Losses over the training steps; press again while the training runs to see more of them.",
+            help="The two cycles should fall. Critics and generators work against each other: their losses go up and "
+            "down and never settle. Press again while the training runs to see more.",
         )
         form.addParam(
             "showChecks",
             LabelParam,
             label="Checks of the training's health",
-            help="The figures that the alarms look at, over the steps.",
+            help="The figures that the alarms look at, over the steps, with the limits beyond which they are alarms.",
         )
 
     def _getVisualizeDict(self) -> Dict[str, Callable]:
         folder = self.protocol.folder()
         return {
             "showMontage": lambda *_: self._figure("montage", lambda: figures.picture(folder.montage)),
-            "showLosses": lambda *_: self._figure("losses", lambda: figures.loss(folder)),
-            "showChecks": lambda *_: self._figure("checks", lambda: figures.checks(folder)),
+            "showLosses": lambda *_: self._figure("losses", lambda: dual_figures.losses(folder)),
+            "showChecks": lambda *_: self._figure("checks", lambda: dual_figures.checks(folder)),
         }
 
     def _figure(self, what: str, draw: Callable[[], Any]) -> List[View]:

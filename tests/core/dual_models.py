@@ -27,7 +27,6 @@ class Blur(nn.Module):
         kernel = (line[:, None, None] * line[:, None] * line)[None, None]
         return functional.conv3d(functional.pad(volume, [6] * 6, mode="replicate"), kernel)
 
-
     refine = forward
     transfer = None
 

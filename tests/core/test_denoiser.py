@@ -11,10 +11,11 @@ from cryoden_core.nmsg.denoiser import (
     denoise_volume,
     mirrored_average,
 )
-from cryoden_core.nmsg.noise_model import HalfDifference, NoiseLevel, SpectralNoiseModel
+from cryoden_core.nmsg.noise_model import NoiseLevel, SpectralNoiseModel
 from cryoden_core.nmsg.presets import Preset
-from cryoden_core.nmsg.spectrum import NoiseShare
 from cryoden_core.progress import Progress
+from cryoden_core.spectrum import NoiseShare
+from cryoden_core.tomogram import HalfDifference
 from cryoden_core.training import Trainer, TrainingSettings
 from tests.core.noise_volumes import as_measured, coloured, ramp_power, specimen, wedge
 

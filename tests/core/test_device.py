@@ -2,6 +2,7 @@
 
 import os
 import resource
+from importlib import metadata
 
 import psutil
 import pytest
@@ -127,3 +128,4 @@ def test_the_doctor_names_what_it_finds(no_gpu, monkeypatch):
     assert found["GPU"].startswith("none can be used")
     assert found["NVIDIA driver"] == "nvidia-smi not found"
     assert "GiB free of" in found["memory"]
+    assert f"scipion-em {metadata.version('scipion-em')}" in found["Scipion"]

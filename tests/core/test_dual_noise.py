@@ -19,10 +19,10 @@ from cryoden_core.dual.domains import soft_clip
 from cryoden_core.dual.model import DualModel
 from cryoden_core.dual.networks import Architecture
 from cryoden_core.evaluation.realism import diversity
+from cryoden_core.excerpts import robust_statistics
 from cryoden_core.fourier import radial_power_spectrum
 from cryoden_core.jobs import DualEncodeNoiseJob, DualSimulateJob, JobError, read_json
 from cryoden_core.metrics import correlation, standardised
-from cryoden_core.nmsg.noise_model import robust_statistics
 from tests.core.dual_models import Function, balls, found_by_jobs, model, unshuffle, write_tomogram
 
 

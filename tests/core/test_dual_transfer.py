@@ -10,7 +10,7 @@ from cryoden_core.dual.domains import DomainVolume, Scale
 from cryoden_core.dual.networks import Architecture, Simulator
 from cryoden_core.dual.transfer import TRANSFER_EDGE, convolve, measure_transfer, noise_share
 from cryoden_core.fourier import frequency_radius, missing_wedge_mask
-from cryoden_core.nmsg.noise_model import HalfDifference
+from cryoden_core.tomogram import HalfDifference
 
 SHAPE, TILTS = (40, 96, 96), (-60.0, 60.0)
 RADIUS = frequency_radius(SHAPE)

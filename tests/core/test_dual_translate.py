@@ -134,6 +134,16 @@ def test_a_model_of_dark_density_says_so_of_a_bright_tomogram(tomogram: Path, tm
     assert not any("contrast" in text for text in result["warnings"])
 
 
+def test_dark_density_correlates_with_its_denoised_volume_as_bright_density_does(
+    tomogram: Path, tmp_path: Path, use: Callable
+) -> None:
+    use(model(contrast="dark"))
+    dark = tmp_path / "dark.mrc"
+    mrc.write_volume(str(dark), -mrc.read_volume(str(tomogram)), 10.0)
+    _, result = denoised(dark, tmp_path / "out.mrc")
+    assert result["correlation_of_means"] > 0.8
+
+
 def test_tiles_leave_no_seams(tomogram: Path, tmp_path: Path, use: Callable) -> None:
     use(model())
     whole, _ = denoised(tomogram, tmp_path / "whole.mrc", tile=80)

@@ -107,6 +107,23 @@ def test_the_tilt_axis_is_always_measured_and_the_beam_never() -> None:
     assert not mask[1:, :, 0].any()
 
 
+def test_what_lies_on_the_first_and_the_last_view_is_measured() -> None:
+    mask = fourier.missing_wedge_mask((16, 1, 16), -45, 45)[:, 0]
+    diagonal = np.arange(1, 8)
+    assert mask[diagonal, diagonal].all() and mask[-diagonal, diagonal].all()
+    assert not mask[diagonal[:-1] + 1, diagonal[:-1]].any() and not mask[-diagonal[:-1] - 1, diagonal[:-1]].any()
+
+
+def test_polar_bins_are_rings_and_angles_of_views() -> None:
+    """A frequency at 29.7 degrees and a length of 8.06 / 64 lies in the bin of that angle and that ring."""
+    index, frequency, angle = fourier.polar_bins((64, 64), 32, 18)
+    ring, sector = divmod(int(index[4, 7]), 18)
+    assert frequency[ring] == pytest.approx(8 / 64) and angle[sector] == pytest.approx(25)
+    assert angle[index[-4, 7] % 18] == pytest.approx(-25)
+    assert index[0, 0] == -1 and index[32, 32] == -1
+    assert angle[0] == -85 and angle[-1] == 85 and frequency[-1] == 0.5
+
+
 def test_a_tilt_range_the_wrong_way_round_is_refused() -> None:
     with pytest.raises(ValueError):
         fourier.missing_wedge_mask((8, 8, 8), 60, -60)
@@ -116,16 +133,6 @@ def test_crowther_frequency_falls_with_thickness_and_step_and_stops_at_nyquist()
     assert fourier.crowther_frequency(100, 3) == pytest.approx(1 / (100 * np.pi / 60))
     assert fourier.crowther_frequency(100, 3) == pytest.approx(2 * fourier.crowther_frequency(200, 3))
     assert fourier.crowther_frequency(4, 1) == 0.5
-
-
-@pytest.mark.parametrize("shape", [(20, 20, 20), (8, 31, 40), (25, 25)])
-def test_soft_sphere_is_one_inside_and_zero_at_the_nearest_face(shape: tuple) -> None:
-    mask = fourier.soft_spherical_mask(shape)
-    centre = tuple(size // 2 for size in shape)
-    assert mask.dtype == np.float32 and mask[centre] > 0.99 and mask.min() >= 0
-    np.testing.assert_allclose(mask, mask[tuple(slice(None, None, -1) for _ in shape)], atol=1e-6)
-    shortest = int(np.argmin(shape))
-    assert np.take(mask, 0, axis=shortest).max() < 1e-6
 
 
 def test_edge_window_keeps_a_thin_volume() -> None:

@@ -13,8 +13,8 @@ from cryoden_core.nets.critics import NoiseCritic3d, gradient_penalty
 from cryoden_core.nmsg import gan
 from cryoden_core.nmsg.gan import NoiseGenerator, NoiseTask, draw
 from cryoden_core.nmsg.noise_model import Spectra, SpectralNoiseModel, excess_kurtosis
-from cryoden_core.nmsg.spectrum import NoiseShare
 from cryoden_core.progress import Progress
+from cryoden_core.spectrum import NoiseShare
 from cryoden_core.training import Interrupted
 from tests.core.noise_volumes import coloured, mean_power, ramp_power, shell_means
 

@@ -226,7 +226,8 @@ def test_fsc_of_two_noisy_copies_follows_the_signal_to_noise_ratio_of_each_shell
 
 
 def test_a_mask_does_not_make_unrelated_noise_correlate() -> None:
-    mask = fourier.soft_spherical_mask((48, 48, 48), 14, 4)
+    distance = np.linalg.norm(np.indices((48, 48, 48)) - 23.5, axis=0)
+    mask = np.clip((18 - distance) / 4, 0, 1).astype(np.float32)
     frequency, curve = metrics.fsc(noise(17) + 50, noise(18) - 20, mask)
     assert np.abs(curve[frequency > 0.1]).max() < 0.2
 
@@ -306,3 +307,13 @@ def test_whiteness_against_the_noise_is_one_for_its_colour_and_less_when_structu
     assert metrics.residual_whiteness(first, second) == pytest.approx(1.0, abs=0.03)
     removed = first + 2 * gaussian_filter(structure, 3, mode="wrap") / gaussian_filter(structure, 3).std() * first.std()
     assert metrics.residual_whiteness(removed, second) < 0.95
+
+
+@pytest.mark.parametrize("place", [(10.0, 11.0, 9.0), (10.3, 10.0, 9.6)])
+def test_the_displacement_of_a_feature_is_known_to_a_tenth_of_a_voxel_with_its_sign(place) -> None:
+    def ball(centre) -> np.ndarray:
+        distance = np.sqrt(sum((axis - c) ** 2 for axis, c in zip(np.indices((21, 21, 21)), centre, strict=True)))
+        return np.clip(4.5 - distance, 0, 1)
+
+    found = metrics.displacement(ball(place) + noise(31, (21, 21, 21)) * 0.02, ball((10, 10, 10)))
+    np.testing.assert_allclose(found, np.array(place) - 10, atol=0.1)

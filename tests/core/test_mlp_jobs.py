@@ -13,6 +13,7 @@ import torch
 
 from cryoden_core import api, metrics
 from cryoden_core.jobs import JobError, MlpJob, RunFolder, read_json
+from cryoden_core.metrics import displacement
 from cryoden_core.mlp import reconstruct as mlp
 from cryoden_core.mlp import single
 from cryoden_core.mlp.fit import FitTask
@@ -22,7 +23,6 @@ from cryoden_core.mlp.single import binnings
 from cryoden_core.tomography.binning import fourier_crop
 from cryoden_core.training import Interrupted, TrainingSettings
 from tests.core.mlp_phantom import ANGLES, SHAPE, phantom
-from tests.core.test_golden_positions import displacement_xyz
 from tests.core.test_reconstruct import golden_job
 
 QUICK = {"passes": 3, "held_out": False, "device": "cpu", "threads": 1, "thickness": SHAPE[0], "preview_every": 0,
@@ -221,7 +221,7 @@ def test_golden_spheres_lie_where_they_are_and_z_is_not_mirrored(test_data, tmp_
     for name, about in truth.items():
         if "sphere" in name:
             box = tuple(slice(round(c / 2) - 6, round(c / 2) + 7) for c in reversed(about["centre"]))
-            assert np.abs(displacement_xyz(tomogram[box], phantom[box])).max() < 0.1, name
+            assert np.abs(displacement(tomogram[box], phantom[box])).max() < 0.1, name
     assert metrics.correlation(tomogram, phantom) > 0.8
     assert metrics.correlation(tomogram[::-1], phantom) < 0.2
     assert result["warnings"] == [] and len(result["images"]) == (39 if case == "B" else 41)

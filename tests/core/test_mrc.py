@@ -61,12 +61,32 @@ def test_a_wrong_machine_stamp_and_a_missing_map_word_do_not_hinder_reading(tmp_
     np.testing.assert_array_equal(mrc.read_volume(path), volume)
 
 
-def test_bytes_that_imod_marks_as_unsigned_do_not_become_negative(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("flags", "value"), [(0, 200), (2, 200), (1, -56), (3, -56)])
+def test_bytes_are_signed_where_imod_says_so_and_only_there(tmp_path: Path, flags: int, value: int) -> None:
     path = write_with_mrcfile(tmp_path / "a.mrc", np.full((2, 3, 4), -56, np.int8))
     raw = bytearray(Path(path).read_bytes())
-    raw[152:160] = np.array([1146047817, 0], "<i4").tobytes()
+    raw[152:160] = np.array([1146047817, flags], "<i4").tobytes()
     Path(path).write_bytes(raw)
-    assert mrc.read_volume(path).max() == 200
+    assert mrc.read_volume(path).max() == value
+
+
+@pytest.mark.parametrize(("mode", "lowest", "highest"), [("int16", -(2**15), 2**15 - 1), ("uint16", 0, 2**16 - 1)])
+def test_labels_are_stored_as_they_are_and_what_does_not_fit_is_refused(
+    tmp_path: Path, mode: str, lowest: int, highest: int
+) -> None:
+    path, labels = str(tmp_path / "a.mrc"), np.full((2, 3, 4), 7.0, np.float32)
+    labels[0, 0, :2] = lowest, highest
+    mrc.write_volume(path, labels, 10.0, mode=mode)
+    with mrcfile.open(path) as file:
+        assert file.data.dtype == np.dtype(mode)
+        np.testing.assert_array_equal(file.data, labels)
+        assert tuple(file.header.origin.tolist()) == (0, 0, 0)
+    for wrong, sentence in ((highest + 1, "do not fit"), (lowest - 1, "do not fit"), (6.5, "no whole numbers")):
+        labels[1, 1, 1] = wrong
+        with pytest.raises(JobError, match=sentence):
+            mrc.write_volume(path, labels, mode=mode)
+    assert mrc.read_volume(path).max() == highest
+    assert [file.name for file in tmp_path.iterdir()] == ["a.mrc"]
 
 
 def test_an_extended_header_is_skipped_and_never_written(tmp_path: Path, volume: np.ndarray) -> None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from cryoden_core.fourier import frequency_radius
-from cryoden_core.nmsg.noise_model import HalfDifference, Spectra, SpectralNoiseModel, measure_spectra
+from cryoden_core.nmsg.noise_model import Spectra, SpectralNoiseModel, measure_spectra
 from cryoden_core.nmsg.noise_report import Check, NoiseReport, make_report, noise_band
-from cryoden_core.nmsg.spectrum import NoiseShare
+from cryoden_core.spectrum import NoiseShare
+from cryoden_core.tomogram import HalfDifference
 from tests.core.noise_volumes import as_measured, coloured, ramp_power, specimen
 
 CPU = torch.device("cpu")

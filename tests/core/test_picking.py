@@ -84,6 +84,12 @@ def test_picks_of_noise_keep_their_distance_and_are_ordered_by_height() -> None:
     assert picks.above(float(picks.scores[4])) == 5
 
 
+def test_weak_blobs_are_picked_beside_a_strong_one_but_rounding_is_not() -> None:
+    volume = 1e3 * balls(CENTRES[:1]) + balls(CENTRES[1:])
+    assert len(pick(volume, 13.68).scores) == len(CENTRES)
+    assert len(pick(volume + 1e-4 * balls(CENTRES[1:]), 13.68).scores) == len(CENTRES)
+
+
 def test_an_offset_of_the_densities_changes_nothing() -> None:
     noise = gaussian_filter(np.random.default_rng(1).normal(size=(32, 40, 40)), 1).astype(np.float32)
     plain, lifted = pick(noise, 10.0), pick(noise + np.float32(4096), 10.0)

@@ -142,6 +142,17 @@ def test_the_slab_around_a_shifted_volume_fills_the_detector_too(width, axis_shi
     assert seen[:, :, 0].max() <= 0 and seen[:, :, -1].min() >= 31
 
 
+@pytest.mark.parametrize("detector", [32, 33])
+def test_widths_that_cover_are_even_or_odd_as_what_they_cover(detector):
+    """Else the centres of voxels and pixels would lie half a pixel apart."""
+    for thickness in range(4, 12):
+        angles = np.linspace(-60, 50, 12)
+        assert (width_covering_every_view(detector, thickness, angles) - detector) % 2 == 0
+        for width in (20, 21):
+            geometry = TiltGeometry(angles, (thickness, 4, width), detector, 0.0, 1.5, 2.5, -3.5)
+            assert (covering_width(geometry) - width) % 2 == 0
+
+
 def test_covering_width_fills_the_detector_in_every_view():
     angles = np.linspace(-60, 60, 5)
     width = width_covering_every_view(32, 10, angles)

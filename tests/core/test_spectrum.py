@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cryoden_core.fourier import frequency_radius
-from cryoden_core.nmsg.spectrum import (
+from cryoden_core.spectrum import (
     block_corners,
     block_shape,
     hann_window,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cryoden_core.cli import main
-from cryoden_core.jobs import EXIT_BAD_INPUT, EXIT_NO_DEVICE, EXIT_OK, NmsgJob, RunFolder, write_job
+from cryoden_core.jobs import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NO_DEVICE, EXIT_OK, NmsgJob, RunFolder, write_job
 from tests.end_to_end.volumes import SHAPE, noisy_volume, write_mrc
 
 QUICK = ["--preset", "fast", "--steps", "2", "--device", "cpu", "--threads", "1"]
@@ -258,6 +258,14 @@ def test_a_spoiled_job_file_is_named(tmp_path, capsys):
     path.write_text('{"schema": 1,')
     assert cryoden("run", str(path)) == EXIT_BAD_INPUT
     assert_one_sentence(capsys.readouterr().err, "job.json")
+
+
+def test_a_missing_package_is_told_with_the_command_that_brings_it():
+    without_torch = "import sys; sys.modules['torch'] = None; from cryoden_core.__main__ import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", without_torch, "doctor"], capture_output=True, text=True)
+    assert done.returncode == EXIT_FAILED
+    assert_one_sentence(done.stderr, "no package torch")
+    assert "pip install 'scipion-em-cryoden[core]'" in done.stderr
 
 
 def test_the_module_and_the_installed_command_end_with_the_same_code(tmp_path):

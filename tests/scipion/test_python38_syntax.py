@@ -24,12 +24,14 @@ NAMES = (
     "excerpts",
     "fourier",
     "metrics",
+    "shell_correlation",
     "visual_information",
     "nmsg.presets",
+    "dual.limits",
 )
 SHARED = JOBS + [
     ROOT / "cryoden_core" / f"{name.replace('.', '/')}.py"
-    for name in ("__init__", "nmsg.__init__", *NAMES)
+    for name in ("__init__", "nmsg.__init__", "dual.__init__", *NAMES)
     if name != "jobs"
 ]
 

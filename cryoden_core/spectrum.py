@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from ..fourier import band_index, frequency_radius, hermitian_weights
-from ..tiling import Readable, Shape, shape_of
+from .fourier import band_index, frequency_radius, hermitian_weights
+from .tiling import Readable, Shape, shape_of
 
 #: Upper bound on the number of blocks that a spectrum is averaged over; more changes nothing but the time.
 MAX_BLOCKS = 600

@@ -1,4 +1,4 @@
-"""Open and check what an NMSG job works on; every refusal is one sentence."""
+"""A tomogram that is to be restored, its halves and its mask, opened and checked; every refusal is one sentence."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import mrc
-from ..excerpts import central_block
-from ..jobs import JobError
-from ..tilt_series import sign_of_tilt_series
-from .noise_model import HalfDifference, robust_statistics
+from . import mrc
+from .excerpts import central_block, robust_statistics
+from .jobs import JobError
+from .tilt_series import sign_of_tilt_series
 
 MIN_SLICES = 16
 MIN_WIDTH = 32
 #: More voxels of a mask than this are not needed to draw crops from it.
 MAX_CENTRES = 200_000
+
+
+class HalfDifference:
+    """``gain * (even - odd) / 2`` of two arrays, computed only where it is read."""
+
+    def __init__(self, even: np.ndarray, odd: np.ndarray, gain: float = 1.0) -> None:
+        self.even, self.odd, self.gain = even, odd, gain
+        self.shape = even.shape
+
+    def __getitem__(self, region: tuple[slice, ...], /) -> np.ndarray:
+        """The voxels of a region, float32."""
+        even = np.asarray(self.even[region], np.float32)
+        return (0.5 * self.gain) * (even - np.asarray(self.odd[region], np.float32))
 
 
 @dataclass
@@ -70,7 +82,10 @@ def add_halves(tomogram: Tomogram, even: str, odd: str, warn: Callable[[str], No
     for path in (even, odd):
         data = mrc.open_volume(path)
         if data.shape != tomogram.data.shape:
-            raise JobError(f"{path} is {_size(data)} voxels but {tomogram.path} is {_size(tomogram.data)}.")
+            raise JobError(
+                f"{path} is {mrc.size_text(data.shape)} voxels but {tomogram.path} is "
+                f"{mrc.size_text(tomogram.data.shape)}."
+            )
         mrc.check_finite_and_varying(data, path)
         volumes.append(data)
     first, second = (central_block(volume).astype(np.float64) for volume in volumes)
@@ -103,7 +118,10 @@ def add_mask(tomogram: Tomogram, path: str) -> None:
     """
     mask = mrc.open_volume(path)
     if mask.shape != tomogram.data.shape:
-        raise JobError(f"the mask {path} is {_size(mask)} voxels but {tomogram.path} is {_size(tomogram.data)}.")
+        raise JobError(
+            f"the mask {path} is {mrc.size_text(mask.shape)} voxels but {tomogram.path} is "
+            f"{mrc.size_text(tomogram.data.shape)}."
+        )
     chunks = []
     step = max(1, round((mask.size / MAX_CENTRES / 4) ** (1 / 3)))
     for z in range(0, mask.shape[0], step):
@@ -115,7 +133,3 @@ def add_mask(tomogram: Tomogram, path: str) -> None:
     if len(centres) > MAX_CENTRES:
         centres = centres[np.random.default_rng(0).permutation(len(centres))[:MAX_CENTRES]]
     tomogram.centres = centres
-
-
-def _size(volume: np.ndarray) -> str:
-    return " x ".join(str(edge) for edge in reversed(volume.shape))

@@ -12,6 +12,7 @@ from cryoden_core.nets.unet3d import UNet3d
 
 TINY = Architecture(features=4, depth=1, code_channels=3, patch=16)
 VECTOR = Architecture(features=4, depth=1, code="vector", code_channels=5, patch=16)
+MEASURED = Architecture(features=4, depth=1, code_channels=3, patch=16, transfer=True)
 
 
 def model(architecture: Architecture = TINY) -> DualModel:
@@ -81,15 +82,17 @@ def test_bounded_critics_have_layers_of_unit_gain():
     assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("architecture", [TINY, VECTOR])
+@pytest.mark.parametrize("architecture", [TINY, VECTOR, MEASURED])
 def test_a_model_read_back_gives_the_same_volumes(architecture, tmp_path):
     made = model(architecture)
+    if architecture.transfer:
+        made.simulator.transfer.set(torch.rand(32, 32, 17), torch.rand(32, 32, 17))
     made.save(str(tmp_path / "model.safetensors"))
     read = DualModel.load(str(tmp_path / "model.safetensors"))
     volume = torch.randn(1, 1, 16, 16, 16)
     for part in PARTS:
-        given = made.encoder(volume) if part == "noise_decoder" else volume
-        assert torch.allclose(getattr(made.to("cpu"), part)(given), getattr(read, part)(given), atol=1e-5)
+        given = {"noise_decoder": (made.encoder(volume),), "simulator": (volume, volume)}.get(part, (volume,))
+        assert torch.allclose(getattr(made.to("cpu"), part)(*given), getattr(read, part)(*given), atol=1e-5)
     assert (read.voxel_size, read.architecture) == (10.0, architecture)
     assert read.about["contrast"] == {"noisy": "dark", "clean": "bright"}
 

@@ -132,25 +132,18 @@ def structure_in_noise(noise: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor
     return pearson(pooled(noise), pooled(noisy))
 
 
-def lost_content(fake: torch.Tensor, clean: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
-    """1 - correlation at low resolution of a simulation with the clean volume less its missing wedge.
-
-    ``measured`` (z, y, x // 2 + 1) is 1 where the views measure (half layout of ``rfftn``).
-    """
-    return 1 - pearson(pooled(fake), pooled(visible(clean, measured)))
-
-
 def half_disagreement(denoised: torch.Tensor, other: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
     """1 - correlation of one half, denoised, less its missing wedge, with the other half as it is.
 
     The noise of the halves being independent, only structure that is in the data can bring it down: the idea of
-    Noise2Noise (Lehtinen et al. 2018), here whatever the grey scales of the two domains.
+    Noise2Noise (Lehtinen et al. 2018), here whatever the grey scales of the two domains.  ``measured`` as in
+    :func:`visible`.
     """
     return 1 - pearson(visible(denoised, measured), other)
 
 
 def visible(volumes: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
-    """What the views show of volumes (batch, 1, z, y, x), with ``measured`` as in :func:`lost_content`."""
+    """What the views show of volumes (batch, 1, z, y, x), with ``measured`` 1 where they measure (z, y, x // 2 + 1)."""
     transform = torch.fft.rfftn(volumes.float(), dim=(-3, -2, -1))
     return torch.fft.irfftn(transform * measured, s=volumes.shape[-3:], dim=(-3, -2, -1))
 

@@ -42,12 +42,10 @@ class Preset:
         The weights lambda 1, 2, 3.
     floor
         Of both reconstruction losses.
-    full_cycle
-        Share of the steps, from the first, in which the clean cycle's gradient also goes into the simulator.
-    content, moments, spectrum, decorrelation, jitter, identity
-        Weights of :func:`losses.lost_content`, :func:`losses.moment_mismatch`, :func:`losses.spectral_mismatch`, the
-        square of :func:`losses.structure_in_noise`; noise added to what the cycles go through, in standard deviations;
-        weight of Dn(v) = v during the first tenth.
+    shown, moments, spectrum, decorrelation, jitter, identity
+        Weights of the squared deviation of :meth:`transfer.Transfer.shown` from 1, of :func:`losses.moment_mismatch`,
+        :func:`losses.spectral_mismatch`, and the square of :func:`losses.structure_in_noise`; noise added to what the
+        cycles go through, in standard deviations; weight of Dn(v) = v during the first tenth.
     halves
         Weight of :func:`losses.half_disagreement`, where halves of the noisy tomograms are given.
     spectral_weight, mean_free
@@ -86,8 +84,7 @@ class Preset:
     adversarial: float = 1.0
     divergence: float = 0.1
     floor: float = 0.1
-    full_cycle: float = 0.08
-    content: float = 0.5
+    shown: float = 1.0
     moments: float = 1.0
     spectrum: float = 1.0
     decorrelation: float = 2.0
@@ -108,7 +105,7 @@ PRESETS = {
     "paper": Preset(
         steps=0, epochs=20, patch=32, batch=64, features=32, depth=3, norm="batch", critic_features=64, code="vector",
         code_channels=16, rate=1e-4, critic_rate=1e-4, ema=0.0, printed_divergence=True, gan="bce",
-        bounded_critics=False, floor=1e-8, full_cycle=1.0, content=0.0, moments=0.0, spectrum=0.0, decorrelation=0.0,
+        bounded_critics=False, floor=1e-8, shown=0.0, moments=0.0, spectrum=0.0, decorrelation=0.0,
         identity=0.0, spectral_weight=1.0, mean_free=False, beta=0.9, schedule="constant", clip=float("inf"),
         precision=False, robust_scale=False, keep_empty=1.0, transfer=False,
     ),

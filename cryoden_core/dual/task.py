@@ -3,9 +3,10 @@
 Denoising branch:  v_f = Dn(t),          noisy cycle  t' = Gs(v_f + Gn(E(t))).
 Simulation branch: t_f = Gs(v + P Gn(z)), clean cycle  v' = Dn(t_f).
 
-After the first steps the clean cycle gives the simulator no gradient (unless the preset is ``paper``): the denoiser
-then learns from simulated pairs, and the simulator has no reason to hide the clean volume in what it makes.  That
-structure stays visible in simulations rests on the critic and on the content term.
+Unless the preset is ``paper``, the simulator begins with measured filters (see :mod:`cryoden_core.dual.transfer`), and
+the clean cycle is v' = Dn(H v + N P Gn(z)): the denoiser learns from the measured mixture and not from what the
+simulator's network makes of it, to which the cycle gives no gradient.  So the simulator has no reason to hide the clean
+volume in what it makes, and the denoiser cannot learn the faults of a simulator that is still learning.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from ..training import Trainer
 from . import losses
 from .crops import CropSource, batches
 from .model import PARTS
-from .networks import Architecture, TwoHeadedCritic, build_networks, code_shape, permute_voxels
+from .networks import Architecture, Simulator, TwoHeadedCritic, build_networks, code_shape, permute_voxels
 from .presets import Preset
-from .transfer import Curve, Transfer, measure_transfer
+from .transfer import Curve, measure_transfer
 
 #: Crops of the real domain from which the spectral heads take the mean and spread of each frequency.
 MEASURED_BATCHES = 24
@@ -65,7 +66,9 @@ class DualTask:
             preset.transfer,
         )
         parts = build_networks(self.architecture)
-        self.denoiser, self.simulator, self.noise_decoder, self.encoder = (parts[name] for name in PARTS)
+        self.denoiser, simulator, self.noise_decoder, self.encoder = (parts[name] for name in PARTS)
+        assert isinstance(simulator, Simulator)
+        self.simulator = simulator
         self.critics = {
             name: TwoHeadedCritic(preset.patch, preset.critic_features, preset.mean_free, preset.bounded_critics)
             for name in ("critic_noisy", "critic_clean")
@@ -88,9 +91,8 @@ class DualTask:
     def measure_transfer(self, signal_share: Curve) -> None:
         """Give the simulator its filters; the same for every process."""
         filters = measure_transfer(self.noisy, self.clean, signal_share, self.tilt_range, self.seed)
-        transfer = self.networks["simulator"].transfer
-        assert isinstance(transfer, Transfer)
-        transfer.set(*filters)
+        assert self.simulator.transfer is not None
+        self.simulator.transfer.set(*filters)
 
     def step(self, step: int, trainer: Trainer) -> dict[str, float]:
         """One step of the critics, then one of the generators; the batch is halved once when memory runs out."""
@@ -109,9 +111,11 @@ class DualTask:
         noisy, clean, code = self._draw(step, trainer)
         with trainer.autocast():
             denoised = self.denoiser(noisy)
-            simulated = self.simulator(clean, permute_voxels(self.noise_decoder(code), trainer.generator))
+            mixture = self.simulator.mix(clean, permute_voxels(self.noise_decoder(code), trainer.generator))
+            simulated = self.simulator.refine(mixture)
         values = self._train_critics(step, trainer, (noisy, simulated), (clean, denoised))
-        loss, parts = self._generators_loss(step, trainer, noisy, clean, denoised, simulated)
+        learned_from = mixture.detach() if self.preset.transfer else simulated
+        loss, parts = self._generators_loss(step, trainer, noisy, clean, denoised, simulated, learned_from)
         trainer.update("generators", loss)
         return {"loss": loss.item(), **values, **{name: float(value) for name, value in parts.items()}}
 
@@ -167,16 +171,15 @@ class DualTask:
 
     def _generators_loss(
         self, step: int, trainer: Trainer, noisy: torch.Tensor, clean: torch.Tensor, denoised: torch.Tensor,
-        simulated: torch.Tensor,
+        simulated: torch.Tensor, learned_from: torch.Tensor,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:  # fmt: skip
         """The loss of Dn, Gs, Gn and E, and the terms to log."""
         preset, done = self.preset, step / trainer.settings.steps
-        supervised = done >= preset.full_cycle
         with trainer.autocast():
             code = self.encoder(noisy)
             noise = self.noise_decoder(code)
             noisy_again = self.simulator(self._shaken(denoised, trainer), noise)
-            clean_again = self.denoiser(self._shaken(simulated.detach() if supervised else simulated, trainer))
+            clean_again = self.denoiser(self._shaken(learned_from, trainer))
             scores: dict[str, Scores] = {
                 "noisy": self.critics["critic_noisy"](simulated),
                 "clean": self.critics["critic_clean"](denoised),
@@ -209,8 +212,8 @@ class DualTask:
     ) -> dict[str, tuple[float, torch.Tensor]]:  # fmt: skip
         """The terms that the paper does not have, as name to weight and value."""
         preset, terms = self.preset, {}
-        if preset.content:
-            terms["lost_content"] = (preset.content, losses.lost_content(simulated, clean, self._measured(clean)))
+        if self.simulator.transfer is not None:
+            terms["signal_mismatch"] = (preset.shown, (self.simulator.transfer.shown(simulated, clean) - 1).square())
         if preset.moments:
             terms["moment_mismatch"] = (preset.moments, losses.moment_mismatch(simulated, noisy))
         if preset.spectrum:

@@ -28,8 +28,9 @@ from torch.nn import functional
 
 from ..excerpts import robust_statistics
 from ..fourier import frequency_radius, missing_wedge_mask, radial_average
-from ..spectrum import hann_window, resample_spectrum, share_from_background, share_from_halves
-from ..tiling import Readable
+from ..nmsg.noise_model import measure_spectra
+from ..spectrum import hann_window, resample_spectrum
+from ..tomogram import HalfDifference
 from .crops import CropSource, batches
 
 #: Edge of the blocks whose spectra are measured; H and N are convolutions with kernels of this edge.
@@ -43,6 +44,8 @@ LEAST_NOISE = 0.02
 
 #: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
 LOWEST_CONTRAST = 1.15
+#: Noise below this share of its mean counts as this much: in the missing wedge there is next to none.
+LEAST_WEIGHED_NOISE = 0.05
 
 #: Frequencies in cycles per voxel, and a value at each.
 Curve = tuple[np.ndarray, np.ndarray]
@@ -69,6 +72,16 @@ class Transfer(nn.Module):
     def forward(self, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Volumes (batch, 1, z, y, x), mirrored at their faces; float32."""
         return convolve(clean, self.signal) + convolve(noise, self.noise)
+
+    def shown(self, noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+        """How much of the signal H v of clean volumes noisy ones show: 1 where it is as measured, 0 where it is lost.
+
+        The slope of a fit to all voxels of the batch in which each frequency has the weight that its noise allows.
+        """
+        noise = self.noise.square()
+        expected = convolve(clean, self.signal)
+        weighted = convolve(clean, self.signal / (noise + LEAST_WEIGHED_NOISE * noise.mean()))
+        return (noisy.float() * weighted).mean() / (expected * weighted).mean().clamp_min(1e-8)
 
 
 def convolve(volumes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -106,7 +119,7 @@ def _response(weights: torch.Tensor, block: Sequence[int], full: Sequence[int]) 
 
 def noise_share(
     data: np.ndarray,
-    difference: Readable | None,
+    difference: HalfDifference | None,
     tilt_range: tuple[float, float],
     doubt: Callable[[], None],
     inside: np.ndarray | None = None,
@@ -128,15 +141,17 @@ def noise_share(
     """
     if inside is not None:
         box = ndimage.find_objects(inside.astype(np.uint8))[0]
-        data, difference = data[box], difference[box] if difference is not None else None
-    mean, sd = robust_statistics(data)
-    if difference is not None:
-        share = share_from_halves(data, difference, mean, sd)
-    else:
-        share = share_from_background(data, mean, sd)
-        if share.contrast < LOWEST_CONTRAST:
-            doubt()
-    return _profile(share.rho.clamp(0, 1).numpy(), missing_wedge_mask(share.block, *tilt_range))
+        data = data[box]
+        if difference is not None:
+            difference = HalfDifference(difference.even[box], difference.odd[box], difference.gain)
+    spectra = measure_spectra(data, *robust_statistics(data), difference)
+    if difference is None and spectra.share.contrast < LOWEST_CONTRAST:
+        doubt()
+    measured = missing_wedge_mask(spectra.block, *tilt_range)
+    frequency, total = radial_average(spectra.total.numpy(), spectra.block, inside=measured)
+    _, noise = radial_average(spectra.noise.numpy(), spectra.block, inside=measured)
+    known = np.isfinite(total) & np.isfinite(noise) & (total > 0)
+    return frequency[known], np.minimum(noise[known] / total[known], 1)
 
 
 def measure_transfer(

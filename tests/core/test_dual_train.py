@@ -126,7 +126,7 @@ def test_resuming_with_another_domain_is_refused(files, tmp_path):
 
 @pytest.mark.parametrize("changes", [
     {"code": "vector", "code_channels": 2, "batch": 4, "printed_divergence": True, "gan": "bce", "norm": "batch",
-     "bounded_critics": False, "floor": 1e-8, "full_cycle": 1.0, "content": 0.0, "moments": 0.0, "spectrum": 0.0,
+     "bounded_critics": False, "floor": 1e-8, "transfer": False, "shown": 0.0, "moments": 0.0, "spectrum": 0.0,
      "decorrelation": 0.0, "ema": 0.0, "mean_free": False, "clip": float("inf"), "schedule": "constant",
      "robust_scale": False},
     {"r1": 1.0, "r1_every": 1, "jitter": 0.05, "large_patch": 32, "large_batch": 2, "large_share": 0.5},
@@ -152,7 +152,7 @@ def test_presets_are_those_that_the_job_offers():
     assert set(PRESETS) == set(DUAL_PRESETS)
     literal = PRESETS["paper"]
     assert (literal.gan, literal.code, literal.beta, literal.rate, literal.floor) == ("bce", "vector", 0.9, 1e-4, 1e-8)
-    added = ("content", "moments", "spectrum", "decorrelation", "identity", "jitter", "r1", "ema")
+    added = ("transfer", "shown", "moments", "spectrum", "decorrelation", "identity", "jitter", "r1", "ema")
     assert all(getattr(literal, name) == 0 for name in added)
     assert (literal.reconstruction, literal.adversarial, literal.divergence) == (1, 1, 0.1)
 

@@ -8,7 +8,7 @@ from scipy import ndimage
 from cryoden_core.dual.crops import CropSource
 from cryoden_core.dual.domains import DomainVolume, Scale
 from cryoden_core.dual.networks import Architecture, Simulator
-from cryoden_core.dual.transfer import TRANSFER_EDGE, convolve, measure_transfer, noise_share
+from cryoden_core.dual.transfer import TRANSFER_EDGE, Transfer, convolve, measure_transfer, noise_share
 from cryoden_core.fourier import frequency_radius, missing_wedge_mask
 from cryoden_core.tomogram import HalfDifference
 
@@ -86,6 +86,17 @@ def test_an_untrained_simulator_makes_noise_of_the_tomograms_spectrum(domains):
     for low in np.arange(0.05, 0.45, 0.05):
         shell = inside & (low <= RADIUS) & (low + 0.05 > RADIUS)
         assert powers[1][shell].mean() == pytest.approx(powers[0][shell].mean(), rel=0.25)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_how_much_of_the_signal_is_shown_is_told_in_noise(domains, strength):
+    transfer = Transfer()
+    transfer.set(*measure_transfer(*domains, TILTS, seed=0))
+    random = torch.Generator().manual_seed(0)
+    clean = domains[1].draw(64, 16, random)
+    noise = torch.randn(clean.shape, generator=random)
+    made = strength * convolve(clean, transfer.signal) + convolve(noise, transfer.noise)
+    assert float(transfer.shown(made, clean)) == pytest.approx(strength, abs=0.05)
 
 
 def test_a_filter_is_a_convolution_with_mirrored_faces():

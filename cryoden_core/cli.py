@@ -203,8 +203,8 @@ def _execute_typed(job: Job) -> int:
         return _execute(job)
     except JobError:
         if folder is not None and fresh and os.path.isdir(folder.path):
-            begun = set(os.listdir(folder.path)) - {os.path.basename(path) for path in (folder.lock, folder.progress)}
-            if not begun:
+            of_all_runs = {os.path.basename(path) for path in (folder.lock, folder.progress, folder.job)}
+            if set(os.listdir(folder.path)) <= of_all_runs:
                 shutil.rmtree(folder.path, ignore_errors=True)
         raise
 

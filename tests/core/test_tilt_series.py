@@ -138,6 +138,12 @@ def test_further_columns_of_an_angle_file_are_ignored(folder):
     assert read_tilt_angles(folder / "ts.tlt") == [-3, 0]
 
 
+def test_an_empty_angle_file_is_refused_by_its_name(folder):
+    (folder / "ts.tlt").write_text("\n")
+    with pytest.raises(JobError, match=r"ts.tlt is empty"):
+        read_tilt_angles(folder / "ts.tlt")
+
+
 def test_files_written_on_windows_read_as_any_other(folder):
     (folder / "ts.tlt").write_bytes(b"\xef\xbb\xbf-3.0\r\n0.0\r\n")
     assert read_tilt_angles(folder / "ts.tlt") == [-3, 0]

@@ -40,15 +40,16 @@ class Setting:
 def open_for(
     model: DualModel, path: str, domain: str, progress: Progress, *, contrast: str = "", voxel_size: float = 0.0
 ) -> DomainVolume:
-    """Open a volume as the model wants it, with a warning when it must be resampled by more than 5 %.
+    """Open a volume as the model wants it, with a warning when its voxels are more than 5 % smaller than the model's.
 
-    Parameters and errors are those of :func:`~cryoden_core.dual.domains.open_volume_for`.
+    Larger ones are pointed out where it is opened, :func:`~cryoden_core.dual.domains.open_volume_for`, whose
+    parameters and errors are those of this function.
     """
     robust = bool(model.about.get("preset", {}).get("robust_scale", True))
     volume = open_volume_for(
         model, path, domain=domain, contrast=contrast, voxel_size=voxel_size, robust=robust, warn=progress.warn
     )
-    if abs(volume.voxel_size - model.voxel_size) > 0.05 * model.voxel_size:
+    if volume.voxel_size < 0.95 * model.voxel_size:
         progress.warn(
             f"{path} has voxels of {volume.voxel_size:.2f} A and the model was trained at {model.voxel_size:.2f} A: "
             "it is resampled for it, and what it shows beyond the model's resolution is not restored."

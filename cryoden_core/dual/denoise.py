@@ -159,6 +159,11 @@ def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[s
     return {"correlation_of_means": correlation, **figures}
 
 
+def _of(what: str) -> str:
+    """The end of a stage's name: of the even half, or nothing."""
+    return f" of{what}" if what else ""
+
+
 def _change(
     setting: _Setting, item: _Item, change: Difference, target: np.ndarray, what: str
 ) -> dict[str, float]:  # fmt: skip
@@ -168,9 +173,9 @@ def _change(
         for slab in mrc.slabs(target):
             target[slab] = change[slab, :, :]
         return {}
-    progress.stage("measuring the noise" + what)
+    progress.stage("measuring the noise" + _of(what))
     weights = holding_filter(item.data, change, _noise_share(setting, item), tilts)
-    filter_volume(change, target, weights, setting.device, progress, "holding the data" + what)
+    filter_volume(change, target, weights, setting.device, progress, "holding the data" + _of(what))
     merge(target, change, target, TiltRange(*tilts))
     return {"share_of_change_kept": float(weights.mean())}
 

@@ -126,7 +126,7 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
             "in the middle of the bilayer. Without them a built-in channel is taken.",
         )
         add_job_params(form, CleanDomainJob, EXPERT, condition=packed, expertLevel=LEVEL_ADVANCED)
-        form.addParallelSection(threads=1, mpi=0)
+        form.addParallelSection(threads=0, mpi=0)
 
     @staticmethod
     def _defineTemplateParams(form: Form) -> None:

@@ -32,6 +32,7 @@ class ProtCryodenDualConvert(ProtCryodenDualApply):
     _possibleOutputs = {OUTPUT_TOMOGRAMS: SetOfTomograms, OUTPUT_FAILED: SetOfTomograms}
 
     JOB = DualConvertJob
+    CONTRAST_OF_MODEL = "as in the model's set of that style"
 
     # --------------------------- DEFINE param functions ----------------------
     def _defineParams(self, form: Form) -> None:
@@ -73,5 +74,8 @@ class ProtCryodenDualConvert(ProtCryodenDualApply):
         }
 
     # --------------------------- INFO functions ------------------------------
+    def _domain(self) -> str:
+        return "clean" if self.getEnumText("to") == "noisy" else "noisy"
+
     def _done(self, count: int) -> str:
         return "%d tomograms were converted to the style of the %s set" % (count, self.getEnumText("to"))

@@ -44,6 +44,12 @@ def test_a_mistyped_option_is_answered_with_those_of_its_own_command(capsys):
     assert "--thickness" in told and "cryoden wbp --help" in told and "dual" not in told
 
 
+@pytest.mark.parametrize(("words", "meant"), [("nmgs a.mrc", "'nmsg'?"), ("dual trian", "'dual train'?")])
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(words, meant, capsys):
+    assert cryoden(*words.split()) == EXIT_BAD_INPUT
+    assert meant in capsys.readouterr().err
+
+
 def test_help_opens_with_what_the_command_is_about(capsys):
     assert cryoden("dual", "train", "--help") == EXIT_OK
     told = capsys.readouterr().out

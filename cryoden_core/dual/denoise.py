@@ -15,7 +15,6 @@ from ..device import resolve_device
 from ..excerpts import robust_statistics
 from ..fourier import missing_wedge_mask, radial_average
 from ..jobs import DualDenoiseJob, JobError, RunFolder, write_json
-from ..metrics import fsc
 from ..progress import Progress
 from ..runs import begin
 from ..spectrum import share_from_background, share_from_halves
@@ -215,16 +214,12 @@ def _write_uncertainty(
 def _write_picture(setting: _Setting, tomogram: Tomogram, items: list[_Item]) -> None:
     curves = None
     if tomogram.halves is not None:
-        curves = {"before": _agreement(*tomogram.halves)}
+        curves = {"before": report.agreement(*tomogram.halves)}
         halves = [mrc.open_volume(item.output) for item in items if item.role != "output"]
         if len(halves) == 2:
-            curves["after"] = _agreement(*halves)
+            curves["after"] = report.agreement(*halves)
     job = setting.job
     report.write_report(
         setting.folder.report, tomogram.data, mrc.open_volume(job.output), tomogram.voxel_size,
         title=f"DUAL (strength {job.strength:g}): {os.path.basename(job.input)}", halves=curves,
     )  # fmt: skip
-
-
-def _agreement(even: np.ndarray, odd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return fsc(report.central_block(even), report.central_block(odd))

@@ -85,10 +85,6 @@ class DomainVolume:
         """``values`` (z, y, x) of the model's grid on the file's grid, still standardised."""
         return resample(values, self.file_shape)
 
-    def restore(self, values: np.ndarray) -> np.ndarray:
-        """Standardised ``values`` (z, y, x) of the model's grid on the file's grid, grey scale and contrast."""
-        return self.scale.undo(self.resample_back(values))
-
 
 def open_volume_for(
     target: DualModel | float,

@@ -103,7 +103,8 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
         self._defineTemplateParams(form)
         packed = "templateSource != %d" % EXISTING
         add_job_params(form, CleanDomainJob, SIZE[:4], condition=packed)
-        add_job_params(form, CleanDomainJob, SIZE[4:])
+        add_job_params(form, CleanDomainJob, SIZE[4:-1])
+        add_job_params(form, CleanDomainJob, SIZE[-1:], condition=packed)
         form.addParam(
             "boxSize",
             IntParam,

@@ -221,12 +221,6 @@ def test_a_refused_command_leaves_no_folder_but_those_of_older_runs(tomogram, tm
     assert (folder / "checkpoint.pt").read_text() == "of an older run"
 
 
-def test_a_tilt_series_in_place_of_a_tomogram_is_warned_of(tomogram, tmp_path, capsys):
-    (tmp_path / "tomogram.tlt").write_text("\n".join(map(str, range(SHAPE[0]))))
-    assert cryoden("nmsg", tomogram, "-o", str(tmp_path / "denoised.mrc"), *QUICK) == EXIT_OK
-    assert "looks like a tilt series" in capsys.readouterr().err
-
-
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_no_output(tomogram, tmp_path, capsys):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Room for the tables, not for the checkpoint: stands for a disk that fills up in the middle of a run.

@@ -6,7 +6,6 @@ import pytest
 
 from cryoden_core.jobs import JobError
 from cryoden_core.mrc import read_volume, write_volume
-from cryoden_core.nmsg.inputs import open_tomogram
 from cryoden_core.tilt_series import (
     TiltSeries,
     View,
@@ -15,6 +14,7 @@ from cryoden_core.tilt_series import (
     read_transforms,
     sign_of_tilt_series,
 )
+from cryoden_core.tomogram import open_tomogram
 from cryoden_core.tomography.wbp import weighted_back_projection
 
 

@@ -48,7 +48,10 @@ GROUPS = {
     "large": ("4cr2", "4v94", "5mrc"), "medium": ("1bxn", "1qvr", "1u6g", "2cg9", "3cf3", "3d2f"),
     "small": ("1s3x", "3gl1", "3h84", "3qm1"), "membrane": ("membrane",), "gold": ("bead",),
 }  # fmt: skip
-UNLEARNED = ("white", "white_wedge", "spectrum")
+UNLEARNED = {
+    "white": "white noise", "white_wedge": "white noise, map in its wedge",
+    "spectrum": "noise of the tomograms' spectrum, map in its wedge",
+}  # fmt: skip
 
 
 class Bench:
@@ -200,7 +203,9 @@ def _signal(model: Model, path: str) -> float:
 
 def name(bench: Bench, kind: str) -> str:
     """How a kind is called in the tables."""
-    return f"DUAL's simulations ({kind})" if kind in bench.dual else kind.replace("_", " noise, ")
+    if kind in bench.dual:
+        return f"DUAL's simulations ({kind})"
+    return UNLEARNED.get(kind, "real tomograms")
 
 
 def gains(found: Sequence[dict[str, Any]], over: Sequence[dict[str, Any]]) -> list[str]:

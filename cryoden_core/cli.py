@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import errno
 import operator
 import os
@@ -39,7 +40,10 @@ from .jobs import (
 )
 from .jobs.contract import shown
 
-DESCRIPTION = f"CryoDen {__version__}: restore cryo-electron tomograms. Each command has its own --help."
+DESCRIPTION = (
+    f"CryoDen {__version__}: restore cryo-electron tomograms. Each command has its own --help. "
+    "To begin: cryoden nmsg tomogram.mrc -o denoised.mrc --preset fast"
+)
 
 
 #: What the operating system answers where a disk, a quota or the largest size of a file is exhausted.
@@ -62,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_OK
     try:
         command = _parse(list(given))
+    except JobError as error:
+        return _say(error, EXIT_BAD_INPUT)
     except BrokenPipeError:
         # Whoever reads the help, such as ``head``, has seen enough of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -126,9 +132,17 @@ def _parse(given: list[str]) -> Any:
     about = found.__doc__
     if isinstance(found, dict):
         rest = rest or ["--help"]
+        if not rest[0].startswith("-"):
+            raise JobError(_no_such_command([*words[1:], rest[0]], list(found)))
         about = GROUPS[words[-1]] if len(words) > 1 else DESCRIPTION
         found = typing.Union[tuple(_listed(name, command) for name, command in found.items())]
     return tyro.cli(found, prog=" ".join(words), description=about, args=rest)
+
+
+def _no_such_command(words: list[str], known: list[str]) -> str:
+    alike = difflib.get_close_matches(words[-1], known, n=1)
+    guess = f"did you mean '{' '.join([*words[:-1], *alike])}'?" if alike else f"there are {', '.join(known)}."
+    return f"there is no command '{' '.join(words)}'; {guess}"
 
 
 def _commands() -> Commands:
@@ -203,8 +217,8 @@ def _execute_typed(job: Job) -> int:
         return _execute(job)
     except JobError:
         if folder is not None and fresh and os.path.isdir(folder.path):
-            begun = set(os.listdir(folder.path)) - {os.path.basename(path) for path in (folder.lock, folder.progress)}
-            if not begun:
+            of_all_runs = {os.path.basename(path) for path in (folder.lock, folder.progress, folder.job)}
+            if set(os.listdir(folder.path)) <= of_all_runs:
                 shutil.rmtree(folder.path, ignore_errors=True)
         raise
 

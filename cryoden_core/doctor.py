@@ -70,5 +70,8 @@ def _driver() -> str:
     if not shutil.which("nvidia-smi"):
         return "nvidia-smi not found"
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    return answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else "nvidia-smi gives no answer"
+    answer = ""
+    # A GPU in trouble lets nvidia-smi hang, which is when people ask the doctor.
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
+    return answer.splitlines()[0] if answer else "nvidia-smi gives no answer"

@@ -251,10 +251,13 @@ def read_tilt_angles(path: str | os.PathLike[str]) -> list[float]:
     Raises
     ------
     JobError
-        When the file is missing or a line does not hold one number first.
+        When the file is missing or empty, or a line does not hold one number first.
     """
     # AreTomo and others add columns (dose, order) after the angle.
-    return [row[0] for row in _read_numbers(path, at_least=1)]
+    angles = [row[0] for row in _read_numbers(path, at_least=1)]
+    if not angles:
+        raise JobError(f"{os.fspath(path)} is empty; it must hold the angle of each image, one a line.")
+    return angles
 
 
 def read_transforms(path: str | os.PathLike[str]) -> list[np.ndarray]:

@@ -311,6 +311,7 @@ class Trainer:
         """Go back to the last checkpoint and on from there in float32 with half the learning rate."""
         self.progress.warn("the loss was not finite; training goes on from the last checkpoint with half the rate.")
         self._load()
+        self.progress.stage(self.task.name, self.settings.steps, first=self.step)
         self.progress.rewind(self.step)
         self._full_precision, self._rate_factor, self._restore = True, 0.5, False
         self._bad_steps = dict.fromkeys(self.task.optimizers, 0)

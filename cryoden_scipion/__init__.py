@@ -32,7 +32,7 @@ from .constants import (
 __all__ = ["Plugin", "__version__"]
 
 _logo = "icon.png"
-_references = ["Yang2024"]
+_references = ["Yang2024", "VanVeen2024", "Zeng2024"]
 
 _DISTRIBUTION = "scipion-em-cryoden"
 

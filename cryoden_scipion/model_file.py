@@ -112,6 +112,15 @@ def model_warnings(model: Optional[CryodenModel], items: Set) -> List[str]:
     return ["The model was trained at %.2f angstrom per voxel, the tomograms have %.2f." % (trained, given)]
 
 
+def contrast_of_training(model: CryodenModel, domain: str) -> Optional[str]:
+    """dark or bright: protein in the noisy or the clean volumes that a DUAL model was trained on; None if not known."""
+    try:
+        contrast = read_about(model.getPath()).get("contrast")
+    except JobError:
+        return None
+    return contrast.get(domain) if isinstance(contrast, dict) else None
+
+
 def ctf_warnings(model: CryodenModel, tomograms: SetOfTomograms) -> List[str]:
     """Whether the CTF was corrected in the tomograms trained on but not in these, or the other way round."""
     if model.ctfCorrected() is None or model.ctfCorrected() == tomograms.ctfCorrected():

@@ -8,15 +8,19 @@ import numpy as np
 import torch
 
 from .. import mrc
+from ..fourier import missing_wedge_mask, radial_average
 from ..jobs import DualApplication, RunFolder
 from ..progress import Progress
+from ..spectrum import NoiseShare
 from ..tiling import Readable, TileFunction
 from .domains import DomainVolume, Scale, open_volume_for
 from .model import DualModel
-from .translate import LOWEST_CORRELATION, apply_network
+from .translate import LOWEST_CORRELATION, Curve, apply_network
 
 #: The grey scale of values that are written as they are.
 UNSCALED = Scale(0.0, 1.0, 1)
+#: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
+LOWEST_CONTRAST = 1.15
 
 
 @dataclass
@@ -40,15 +44,16 @@ class Setting:
 def open_for(
     model: DualModel, path: str, domain: str, progress: Progress, *, contrast: str = "", voxel_size: float = 0.0
 ) -> DomainVolume:
-    """Open a volume as the model wants it, with a warning when it must be resampled by more than 5 %.
+    """Open a volume as the model wants it, with a warning when its voxels are more than 5 % smaller than the model's.
 
-    Parameters and errors are those of :func:`~cryoden_core.dual.domains.open_volume_for`.
+    Larger ones are pointed out where it is opened, :func:`~cryoden_core.dual.domains.open_volume_for`, whose
+    parameters and errors are those of this function.
     """
     robust = bool(model.about.get("preset", {}).get("robust_scale", True))
     volume = open_volume_for(
         model, path, domain=domain, contrast=contrast, voxel_size=voxel_size, robust=robust, warn=progress.warn
     )
-    if abs(volume.voxel_size - model.voxel_size) > 0.05 * model.voxel_size:
+    if volume.voxel_size < 0.95 * model.voxel_size:
         progress.warn(
             f"{path} has voxels of {volume.voxel_size:.2f} A and the model was trained at {model.voxel_size:.2f} A: "
             "it is resampled for it, and what it shows beyond the model's resolution is not restored."
@@ -79,3 +84,11 @@ def check_contrast(correlation: float, path: str, progress: Progress) -> None:
             f"the denoised volume has next to nothing in common with {path}: the model does not suit this tomogram, or "
             "the contrast was given wrongly."
         )
+
+
+def noise_curve(share: NoiseShare, tilt_range: tuple[float, float]) -> Curve:
+    """Noise power over power of a tomogram by frequency (cycles per voxel), the mean over measured directions."""
+    measured = missing_wedge_mask(share.block, *tilt_range)
+    frequency, values = radial_average(share.rho.clamp(0, 1).numpy(), share.block, inside=measured)
+    known = np.isfinite(values)
+    return frequency[known], values[known]

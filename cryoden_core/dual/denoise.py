@@ -14,7 +14,6 @@ import numpy as np
 from .. import mrc, report
 from ..device import resolve_device
 from ..jobs import DualDenoiseJob, JobError, RunFolder, write_json
-from ..metrics import fsc
 from ..progress import Progress
 from ..runs import begin
 from ..tiling import Readable, shape_of
@@ -155,6 +154,11 @@ def _denoise_one(setting: _Setting, item: _Item, volume: DomainVolume) -> dict[s
     return {"correlation_of_means": correlation, **figures}
 
 
+def _of(what: str) -> str:
+    """The end of a stage's name: of the even half, or nothing."""
+    return f" of{what}" if what else ""
+
+
 def _change(
     setting: _Setting, item: _Item, change: Difference, target: np.ndarray, what: str
 ) -> dict[str, float]:  # fmt: skip
@@ -164,9 +168,9 @@ def _change(
         for slab in mrc.slabs(target):
             target[slab] = change[slab, :, :]
         return {}
-    progress.stage("measuring the noise" + what)
+    progress.stage("measuring the noise" + _of(what))
     weights = holding_filter(item.data, change, _noise_share(setting, item), tilts)
-    filter_volume(change, target, weights, setting.device, progress, "holding the data" + what)
+    filter_volume(change, target, weights, setting.device, progress, "holding the data" + _of(what))
     merge(target, change, target, TiltRange(*tilts))
     return {"share_of_change_kept": float(weights.mean())}
 
@@ -198,16 +202,12 @@ def _write_uncertainty(
 def _write_picture(setting: _Setting, tomogram: Tomogram, items: list[_Item]) -> None:
     curves = None
     if tomogram.halves is not None:
-        curves = {"before": _agreement(*tomogram.halves)}
+        curves = {"before": report.agreement(*tomogram.halves)}
         halves = [mrc.open_volume(item.output) for item in items if item.role != "output"]
         if len(halves) == 2:
-            curves["after"] = _agreement(*halves)
+            curves["after"] = report.agreement(*halves)
     job = setting.job
     report.write_report(
         setting.folder.report, tomogram.data, mrc.open_volume(job.output), tomogram.voxel_size,
         title=f"DUAL (strength {job.strength:g}): {os.path.basename(job.input)}", halves=curves,
     )  # fmt: skip
-
-
-def _agreement(even: np.ndarray, odd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return fsc(report.central_block(even), report.central_block(odd))

@@ -85,10 +85,6 @@ class DomainVolume:
         """``values`` (z, y, x) of the model's grid on the file's grid, still standardised."""
         return resample(values, self.file_shape)
 
-    def restore(self, values: np.ndarray) -> np.ndarray:
-        """Standardised ``values`` (z, y, x) of the model's grid on the file's grid, grey scale and contrast."""
-        return self.scale.undo(self.resample_back(values))
-
 
 def open_volume_for(
     target: DualModel | float,
@@ -176,6 +172,18 @@ def resample(volume: np.ndarray, shape: Shape) -> np.ndarray:
     return result
 
 
+def resample_numbers(numbers: np.ndarray, shape: Shape) -> np.ndarray:
+    """Labels, or a mask, on another grid of the same extent, where :func:`resample` puts the densities.
+
+    Each voxel takes its nearest one's; the first voxel stays in place.
+    """
+    index = [
+        np.minimum(np.rint(np.arange(new) * old / new).astype(int), old - 1)
+        for old, new in zip(numbers.shape, shape, strict=True)
+    ]
+    return numbers[np.ix_(*index)]
+
+
 def soft_clip(values: np.ndarray) -> np.ndarray:
     """Compress standardised values beyond 6 so that none goes beyond 8; what training and networks see."""
     width = CLIP_END - CLIP_START
@@ -226,7 +234,7 @@ def restrict(volume: DomainVolume, mask: str = "", thickness: float = 0.0) -> No
                 f"the mask {mask} is {mrc.size_text(values.shape)} voxels but {volume.path} is "
                 f"{mrc.size_text(volume.file_shape)}."
             )
-        inside &= _nearest(np.asarray(values) > 0.5, volume.shape)
+        inside &= resample_numbers(np.asarray(values) > 0.5, volume.shape)
         if not inside.any():
             raise JobError(f"the mask {mask} is empty: no voxel is above 0.5.")
     if thickness:
@@ -258,7 +266,7 @@ def mask_padding(volume: DomainVolume, warn: Warn, consequence: str = "no crops 
     if share < PADDING_SHARE:
         return
     warn(f"{100 * share:.0f} % of {volume.path} is padding with the value {common:g}; {consequence}.")
-    inside = ~_nearest(padded, volume.shape)
+    inside = ~resample_numbers(padded, volume.shape)
     volume.inside = inside if volume.inside is None else inside & volume.inside
     kept = np.asarray(file[~padded], np.float32)
     edge = int(kept.size ** (1 / 3))
@@ -315,10 +323,3 @@ def wedge_ratio(volume: np.ndarray, tilt_min_degrees: float = -60.0, tilt_max_de
     _, outside = radial_average(power, block.shape, inside=~measured)
     band = (frequency >= 0.05) & (frequency <= 0.35) & np.isfinite(inside) & np.isfinite(outside) & (inside > 0)
     return float(np.mean(outside[band] / inside[band]))
-
-
-def _nearest(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """A boolean volume on another grid of the same extent."""
-    index = [np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int) for new, old in
-             zip(shape, values.shape, strict=True)]  # fmt: skip
-    return values[np.ix_(*index)]

@@ -31,8 +31,8 @@ from ..jobs import JobError
 from ..mrc import check_finite_and_varying, open_volume, read_header, read_volume
 from ..phantom.packing import GrandModel
 from ..phantom.particles import Particle
-from ..tiling import Shape, shape_of
-from .domains import resample, resampled_shape
+from ..tiling import shape_of
+from .domains import resample, resample_numbers, resampled_shape
 
 _SHREC_DENSITY = "grandmodel.mrc"
 #: Names that SHREC gives to what is no particle.
@@ -165,15 +165,6 @@ def _read_numbers(path: Path | None, shape: tuple[int, ...]) -> np.ndarray:
     if path is None:
         return np.zeros(shape, np.int32)
     return np.rint(read_volume(str(path))).astype(np.int32)
-
-
-def resample_numbers(numbers: np.ndarray, shape: Shape) -> np.ndarray:
-    """Labels on another grid of the same extent, each voxel taking its nearest one's; the first voxel stays."""
-    index = [
-        np.minimum(np.rint(np.arange(new) * old / new).astype(int), old - 1)
-        for old, new in zip(numbers.shape, shape, strict=True)
-    ]
-    return numbers[np.ix_(*index)]
 
 
 def _read_locations(

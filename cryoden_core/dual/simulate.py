@@ -22,7 +22,7 @@ import torch
 from .. import mrc, report
 from ..device import resolve_device
 from ..excerpts import robust_statistics
-from ..jobs import DualConvertJob, DualSimulateJob, DualSimulation, JobError, RunFolder, write_json
+from ..jobs import DualConvertJob, DualSimulateJob, DualSimulation, JobError, RunFolder, whole_file, write_json
 from ..phantom.particles import read_star, write_star
 from ..progress import Progress
 from ..runs import begin
@@ -207,14 +207,8 @@ def _write(setting: _Setting, volume: DomainVolume, values: Readable, path: str)
 
 def _copy(source: str, target: str) -> str:
     """A copy, whole or not at all."""
-    partial = f"{target}.part{os.getpid()}"
-    try:
-        with mrc.errors_of_writing(target):
-            shutil.copyfile(source, partial)
-            os.replace(partial, target)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    with mrc.errors_of_writing(target), whole_file(target) as temporary:
+        shutil.copyfile(source, temporary)
     return target
 
 

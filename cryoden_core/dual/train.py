@@ -15,8 +15,9 @@ import torch
 
 from .. import mrc
 from ..device import resolve_device
-from ..jobs import DualTrainJob, JobError, RunFolder, write_job, write_json
+from ..jobs import DualTrainJob, JobError, RunFolder, write_json
 from ..progress import Progress, read_metrics
+from ..runs import begin
 from ..tomogram import HalfDifference, add_halves, open_tomogram
 from ..training import Trainer, TrainingSettings
 from .alarms import PATIENT_STEPS, Watch, check
@@ -60,7 +61,7 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
     steps = preset.steps or _steps_of_epochs(preset, noisy, clean)
     warn_of_a_long_training(job.preset, steps, device, progress)
     mrc.check_writable(job.model)
-    _begin(folder, job)
+    begin(folder, job, folder.montage)
     empty = match_empty_shares(noisy, clean, preset.patch, torch.Generator().manual_seed(job.seed))
     if empty > 0:
         progress.say(f"{100 * empty:.0f} % of the clean crops hold no structure.")
@@ -216,6 +217,8 @@ def _open_halves(
             )  # fmt: skip
             if volume.shape != whole.shape:
                 raise JobError(f"{path} and {whole.path} differ in size: the first cannot be a half of the second.")
+            # As of the whole tomogram: crops of both are seen on one grey scale.
+            mask_padding(volume, lambda _: None)
             volume.inside = whole.inside
             volumes.append(volume)
         sources.append(CropSource(volumes, noisy.symmetries, noisy.clip))
@@ -261,16 +264,6 @@ def _open_pair(job: DualTrainJob, preset: Preset, progress: Progress) -> tuple[D
 def _steps_of_epochs(preset: Preset, noisy: CropSource, clean: CropSource) -> int:
     voxels = max(sum(math.prod(volume.shape) for volume in source.volumes) for source in (noisy, clean))
     return max(1, math.ceil(preset.epochs * voxels / preset.patch**3 / preset.batch))
-
-
-def _begin(folder: RunFolder, job: DualTrainJob) -> None:
-    """Make the run folder; a fresh start leaves no trace of an older run in it."""
-    os.makedirs(folder.path, exist_ok=True)
-    if not job.resume:
-        for path in (folder.checkpoint, folder.metrics, folder.result, folder.report, folder.montage):
-            if os.path.exists(path):
-                os.remove(path)
-    write_job(job, folder.job)
 
 
 def _fingerprint(job: DualTrainJob, preset: Preset, task: DualTask) -> str:

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from .. import mrc
-from ..jobs import JobError, TrainingSetJob, read_json, write_job, write_json
+from ..jobs import JobError, TrainingSetJob, read_json, whole_file, write_job, write_json
 from ..phantom.particles import SHAPES, Particle, count_by_class, read_star, write_star
 from ..phantom.storage import ABOUT
 from ..progress import Progress
@@ -214,9 +214,8 @@ def write_object_list(particles: Sequence[Particle], path: Path) -> None:
             root, "object", {"tomo_idx": "0", "class_label": str(item.label), "x": x, "y": y, "z": z}
         )
     ElementTree.indent(root)
-    temporary = f"{path}.tmp{os.getpid()}"
-    ElementTree.ElementTree(root).write(temporary)
-    os.replace(temporary, path)
+    with mrc.errors_of_writing(str(path)), whole_file(str(path)) as temporary:
+        ElementTree.ElementTree(root).write(temporary)
 
 
 def _write_crops(

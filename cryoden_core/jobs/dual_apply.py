@@ -224,6 +224,11 @@ class DualWedgeJob(ComputeJob):
         maximum=100.0,
         expert=True,
     )
+    signal_only: bool = parameter(
+        True,
+        "fill in of each frequency the share that is signal in the tomogram; otherwise noise is continued too (mode "
+        "consistent)",
+    )
     save_model: str = parameter(
         "", "where to write the trained model; empty keeps it in the run folder", endings=MODEL_ENDINGS
     )

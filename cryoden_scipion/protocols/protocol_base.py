@@ -60,8 +60,8 @@ class ProtCryodenBase(EMProtocol, ProtTomoBase):
             BooleanParam,
             default=True,
             label="Use GPU for execution",
-            help="Yes computes on NVIDIA GPUs. No computes on the CPU, which takes ten to a hundred times longer: "
-            "choose the preset 'fast' then, or small tomograms.",
+            help="Yes computes on NVIDIA GPUs. No computes on the CPU, which takes very much longer: choose the preset "
+            "'fast' then, or small tomograms.",
         )
         form.addHidden(
             GPU_LIST,

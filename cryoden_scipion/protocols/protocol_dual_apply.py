@@ -12,12 +12,9 @@ from ..constants import IN_MODEL, IN_TOMO_SET, OUTPUT_TOMOGRAMS
 from ..convert import input_problems
 from ..dual import item_job
 from ..forms import add_job_param, at_most, job_settings
-from ..model_file import ctf_warnings, model_problems, model_warnings
+from ..model_file import contrast_of_training, ctf_warnings, model_problems, model_warnings
 from ..objects import CryodenModel
 from .protocol_streaming import ProtCryodenStreaming
-
-#: Choice of the parameter ``contrast`` that has no name of its own.
-AS_TRAINED = {"": "as the model's tomograms"}
 
 
 class ProtCryodenDualApply(ProtCryodenStreaming):
@@ -32,6 +29,9 @@ class ProtCryodenDualApply(ProtCryodenStreaming):
     #: Systems of models that can be applied, and whether one must be given.
     MODELS: Sequence[str] = ("dual",)
     NEEDS_MODEL = True
+
+    #: What stands in the form where the contrast is that of the volumes that the model was trained on.
+    CONTRAST_OF_MODEL = "as in the model's tomograms"
 
     # --------------------------- DEFINE param functions ----------------------
     @classmethod
@@ -59,7 +59,7 @@ class ProtCryodenDualApply(ProtCryodenStreaming):
     def _defineContrastParam(cls, form: Form) -> None:
         add_job_param(
             form, cls.JOB, "contrast", "Protein in the input is", "Nothing is turned silently: the log says what was "
-            "taken.", shown=AS_TRAINED,
+            "taken.", shown={"": cls.CONTRAST_OF_MODEL},
         )  # fmt: skip
 
     # --------------------------- STEPS functions -----------------------------
@@ -114,15 +114,22 @@ class ProtCryodenDualApply(ProtCryodenStreaming):
         model, tomograms = self._model(), self.getInputSet()
         if model is None or tomograms is None:
             return []
-        return model_warnings(model, tomograms) + ctf_warnings(model, tomograms) + self._contrastWarnings(model)
+        warnings = model_warnings(model, tomograms) + self._contrastWarnings(model)
+        # Clean volumes know nothing of a contrast transfer function.
+        return warnings + (ctf_warnings(model, tomograms) if self._domain() == "noisy" else [])
+
+    def _domain(self) -> str:
+        """Which of the two sets that a model was trained on the input is like: noisy or clean."""
+        return "noisy"
 
     def _contrastWarnings(self, model: CryodenModel) -> List[str]:
         """Whether the form says another contrast than that of the training; the input is then turned."""
-        given, trained = self._jobSettings().get("contrast"), model.getContrast()
+        given, trained = self._jobSettings().get("contrast"), contrast_of_training(model, self._domain())
         if given not in ("dark", "bright") or not trained or given == trained:
             return []
+        what = {"noisy": "tomograms", "clean": "clean volumes"}[self._domain()]
         return [
-            "The model was trained on tomograms with %s protein, you say %s: they are turned for it." % (trained, given)
+            "The model was trained on %s with %s protein, you say %s: they are turned for it." % (what, trained, given)
         ]
 
     def _methods(self) -> List[str]:

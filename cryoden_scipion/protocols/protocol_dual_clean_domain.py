@@ -26,13 +26,13 @@ from ..clean_domain import (
 )
 from ..constants import OUTPUT_COORDINATES, OUTPUT_LABELS, OUTPUT_TOMOGRAMS
 from ..convert import clean_path
-from ..forms import add_job_param, add_job_params, at_most, job_settings
+from ..forms import add_job_params, at_most, job_settings
 from .protocol_one_job import ProtCryodenOneJob
 
 SHAPES, MAPS, STRUCTURES, FILES, EXISTING = range(5)
 
 SIZE = (
-    ("volumes", "Grand models", "The paper takes ten, four of them to train on."),
+    ("volumes", "Number of grand models", "The paper takes ten, four of them to train on."),
     ("width", "Width"),
     ("height", "Height"),
     ("depth", "Thickness"),
@@ -41,18 +41,18 @@ SIZE = (
     ("seed", "Seed", "The same seed makes the same grand models."),
 )  # fmt: skip
 CONTENTS = (
-    ("occupancy_min", "Smallest occupancy"),
-    ("occupancy_max", "Largest occupancy", "Each volume draws its own between the two. The densest packings of mixed "
-     "sizes reach about 0.24."),
-    ("particles", "Macromolecules in each volume"),
-    ("vesicles", "Vesicles"),
-    ("tubes", "Membrane tubes"),
-    ("sheets", "Membrane sheets"),
-    ("membrane_proteins", "Proteins in each membrane"),
-    ("actin", "Actin filaments"),
-    ("microtubules", "Microtubules"),
-    ("clusters", "Chains of particles"),
-    ("beads", "Gold beads"),
+    ("occupancy_min", "Smallest share of the volume filled"),
+    ("occupancy_max", "Largest share of the volume filled", "Each volume draws its own between the two. The densest "
+     "packings of mixed sizes reach about 0.24."),
+    ("particles", "Macromolecules (0: by the share filled)"),
+    ("vesicles", "Vesicles, at most"),
+    ("tubes", "Membrane tubes, at most"),
+    ("sheets", "Membrane sheets, at most"),
+    ("membrane_proteins", "Proteins in each membrane, at most"),
+    ("actin", "Actin filaments, at most"),
+    ("microtubules", "Microtubules, at most"),
+    ("clusters", "Chains of particles, at most"),
+    ("beads", "Gold beads, at most"),
 )  # fmt: skip
 EXPERT = (
     ("resolution", "Resolution of atomic structures"),
@@ -103,7 +103,8 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
         self._defineTemplateParams(form)
         packed = "templateSource != %d" % EXISTING
         add_job_params(form, CleanDomainJob, SIZE[:4], condition=packed)
-        add_job_params(form, CleanDomainJob, SIZE[4:])
+        add_job_params(form, CleanDomainJob, SIZE[4:-1])
+        add_job_params(form, CleanDomainJob, SIZE[-1:], condition=packed)
         form.addParam(
             "boxSize",
             IntParam,
@@ -126,7 +127,7 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
             "in the middle of the bilayer. Without them a built-in channel is taken.",
         )
         add_job_params(form, CleanDomainJob, EXPERT, condition=packed, expertLevel=LEVEL_ADVANCED)
-        form.addParallelSection(threads=1, mpi=0)
+        form.addParallelSection(threads=0, mpi=0)
 
     @staticmethod
     def _defineTemplateParams(form: Form) -> None:
@@ -173,8 +174,11 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
             label="Grand models",
             help="An MRC file, a SHREC folder (grandmodel.mrc), or a PolNet output folder (tomos_motif_list.csv).",
         )
-        add_job_param(
-            form, CleanDomainJob, "existing_sign", "Protein in them is", condition="templateSource == %d" % EXISTING
+        add_job_params(
+            form,
+            CleanDomainJob,
+            (("existing_sign", "Protein in them is"), ("existing_voxel_size", "Their voxel size")),
+            condition="templateSource == %d" % EXISTING,
         )
 
     # --------------------------- STEPS functions -----------------------------

@@ -11,8 +11,11 @@ from cryoden_core.jobs import DualConvertJob
 
 from ..constants import OUTPUT_FAILED, OUTPUT_TOMOGRAMS
 from ..dual import files_of, seed_of
-from ..forms import add_job_param, add_job_params
+from ..forms import add_job_param, add_job_params, job_settings
 from .protocol_dual_apply import ProtCryodenDualApply
+
+#: The styles in the words of the form.
+STYLES = {"clean": "the clean set", "noisy": "the noisy set"}
 
 
 class ProtCryodenDualConvert(ProtCryodenDualApply):
@@ -32,6 +35,7 @@ class ProtCryodenDualConvert(ProtCryodenDualApply):
     _possibleOutputs = {OUTPUT_TOMOGRAMS: SetOfTomograms, OUTPUT_FAILED: SetOfTomograms}
 
     JOB = DualConvertJob
+    CONTRAST_OF_MODEL = "as in the model's set of its style"
 
     # --------------------------- DEFINE param functions ----------------------
     def _defineParams(self, form: Form) -> None:
@@ -42,7 +46,7 @@ class ProtCryodenDualConvert(ProtCryodenDualApply):
             "In the style opposite to the one that is wanted.",
             "From *train DUAL* or *import model*; it knows two styles, those of its noisy and of its clean set.",
         )
-        add_job_param(form, DualConvertJob, "to", "Convert to the style of the")
+        add_job_param(form, DualConvertJob, "to", "Convert to the style of", shown=STYLES)
         self._defineContrastParam(form)
         add_job_param(form, DualConvertJob, "noise", "Amplitude of the noise", condition="to == 1")
         form.addParam(
@@ -66,12 +70,20 @@ class ProtCryodenDualConvert(ProtCryodenDualApply):
 
     # --------------------------- STEPS functions -----------------------------
     def _itemSettings(self, tsId: str) -> Dict[str, Any]:
-        source = self.inputNoise.get() if self.getEnumText("to") == "noisy" else None
+        source = self.inputNoise.get() if self._wanted() == "noisy" else None
         return {
             "seed": seed_of(self.seed.get(), tsId),
             "noise_from": files_of([source])[0] if source is not None else "",
         }
 
     # --------------------------- INFO functions ------------------------------
+    def _domain(self) -> str:
+        return "clean" if self._wanted() == "noisy" else "noisy"
+
     def _done(self, count: int) -> str:
-        return "%d tomograms were converted to the style of the %s set" % (count, self.getEnumText("to"))
+        return "%d tomograms were converted to the style of the %s set" % (count, self._wanted())
+
+    # --------------------------- UTILS functions -----------------------------
+    def _wanted(self) -> str:
+        """The style that is wanted: clean or noisy."""
+        return job_settings(self, DualConvertJob)["to"]

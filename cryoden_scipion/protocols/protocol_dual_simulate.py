@@ -43,6 +43,7 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
     }
 
     JOB = DualSimulateJob
+    CONTRAST_OF_MODEL = "as in the model's clean volumes"
 
     # --------------------------- DEFINE param functions ----------------------
     def _defineParams(self, form: Form) -> None:
@@ -173,6 +174,9 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
             self.deleteOutput(earlier)
 
     # --------------------------- INFO functions ------------------------------
+    def _domain(self) -> str:
+        return "clean"
+
     def _warnings(self) -> List[str]:
         known, volumes = self.inputCoordinates.get(), self.getInputSet()
         if known is None or volumes is None:

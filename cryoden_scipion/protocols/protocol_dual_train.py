@@ -14,8 +14,8 @@ from cryoden_core.jobs import DualTrainJob, JobError, read_json
 from ..constants import OUTPUT_MODEL
 from ..convert import input_problems
 from ..dual import TiltRange, files_of, ranges_differ, train_job, widest_range
-from ..forms import add_job_params, at_most, job_settings
-from ..model_file import model_object, read_about
+from ..forms import add_job_param, add_job_params, at_most, job_settings
+from ..model_file import contrast_of_training, model_object, read_about
 from ..objects import CryodenModel
 from .protocol_one_job import ProtCryodenOneJob
 from .tilt_range import TiltRangeChoice
@@ -26,20 +26,20 @@ DOMAINS = (
     ("contrast", "Protein in the tomograms is", "*dark* in most reconstructions. *auto* looks for it and stops where "
      "it cannot tell."),
     ("clean_contrast", "Protein in the clean volumes is"),
-    ("clean_kind", "Clean volumes are", "*density*: grand models. *tomogram*: real ones of high quality, which have a "
-     "missing wedge themselves."),
     ("thickness", "Thickness of the specimen", "Leaves the empty regions above and below out of the training."),
 )  # fmt: skip
+#: The kinds of clean volumes, in the words of the form.
+CLEAN_KINDS = {"density": "grand models, without missing wedge", "tomogram": "tomograms, with missing wedge"}
 TRAINING = (
     ("preset", "Preset", "\n*robust*: the one to start with.\n*fast*: for a first look or for the CPU.\n*paper*: the "
      "published equations to the letter, for comparison; its noise may die."),
-    ("steps", "Training steps", "Time grows in proportion."),
+    ("steps", "Training steps (0: the preset's)", "Time grows in proportion."),
     ("seed", "Seed", "Another one tells how much of a result is chance."),
 )  # fmt: skip
 EXPERT = (
-    ("batch", "Crops in a step", "Fewer need less memory."),
+    ("batch", "Crops in a step (0: the preset's)", "Fewer need less memory."),
     ("noise_code", "Code of the noise"),
-    ("check_every", "Steps between two checks"),
+    ("check_every", "Steps between checks (0: ten checks)"),
 )
 
 
@@ -98,6 +98,7 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
             help="Where crops of the noisy tomograms may be taken, matched by tsId: one for each tomogram.",
         )
         add_job_params(form, DualTrainJob, DOMAINS)
+        add_job_param(form, DualTrainJob, "clean_kind", "Clean volumes are", shown=CLEAN_KINDS)
         form.addParam(
             "useHalfMaps",
             BooleanParam,
@@ -122,7 +123,12 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
         add_job_params(form, DualTrainJob, TRAINING)
         self._defineFallbackParam(form)
         add_job_params(form, DualTrainJob, EXPERT, expertLevel=LEVEL_ADVANCED)
-        form.addParallelSection(threads=1, mpi=0)
+        form.addParallelSection(
+            threads=4,
+            mpi=0,
+            binThreadsHelp="CPU threads of the training. With a GPU four are plenty; without one take all that the "
+            "computer has.",
+        )
 
     @staticmethod
     def _defineValidationParams(form: Form) -> None:
@@ -195,6 +201,11 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
                 "The model's voxel size of %.2f angstrom is smaller than that of the tomograms, %.2f: nothing is "
                 "gained by it, and time is lost." % (self.voxelSize.get(), given)
             )
+        if len(self.getGpuList()) > 1:
+            warnings.append(
+                "The training takes one GPU, the first of the list. For several start it in a terminal: torchrun "
+                "--nproc-per-node N -m cryoden_core run %s." % self.folder().request
+            )
         if not self.usesGpu() and self._jobSettings()["preset"] != "fast":
             warnings.append("Without a GPU this takes days; the preset 'fast' is made for CPUs.")
         return warnings
@@ -206,12 +217,10 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
             % (result.get("steps", "?"), self.getEnumText("preset"), self.voxelSize.get(), job.get("tilt_min", 0),
                job.get("tilt_max", 0), "with" if job.get("noisy_even") else "without")
         ]  # fmt: skip
-        contrast = self._contrastOfModel()
-        if contrast:
-            lines.append(
-                "Protein was taken as *%s* in the tomograms and as *%s* in the clean volumes."
-                % (contrast.get("noisy"), contrast.get("clean"))
-            )
+        model = getattr(self, OUTPUT_MODEL, None)
+        contrast = [contrast_of_training(model, domain) for domain in ("noisy", "clean")] if model is not None else []
+        if all(contrast) and contrast:
+            lines.append("Protein was taken as *%s* in the tomograms, *%s* in the clean volumes." % tuple(contrast))
         figures = result.get("figures") or {}
         if "r_denoised" in figures:
             lines.append(
@@ -221,14 +230,6 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
         if not result.get("alarms"):
             lines.append("No alarm: the training looks healthy.")
         return lines
-
-    def _contrastOfModel(self) -> Dict[str, str]:
-        """What was taken as the contrast of each domain; it may have been guessed."""
-        try:
-            found = read_about(self.folder().model).get("contrast")
-        except JobError:
-            return {}
-        return found if isinstance(found, dict) else {}
 
     def _methods(self) -> List[str]:
         model = getattr(self, OUTPUT_MODEL, None)
@@ -247,7 +248,7 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
     # --------------------------- UTILS functions -----------------------------
     def _jobSettings(self) -> Dict[str, Any]:
         settings = job_settings(self, DualTrainJob)
-        return dict(settings, cpu_fallback=self.cpuFallback.get())
+        return dict(settings, cpu_fallback=self.cpuFallback.get(), threads=self.numberOfThreads.get())
 
     @staticmethod
     def _items(pointer: Any) -> List[Any]:

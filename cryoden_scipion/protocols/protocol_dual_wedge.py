@@ -63,13 +63,17 @@ class ProtCryodenDualWedge(ProtCryodenDualApply, TiltRangeChoice):
             form,
             DualWedgeJob,
             (("mode", "Mode", "*consistent* is the one to use."), ("preset", "Preset"),
-             ("steps", "Training steps", "Time grows in proportion.")),
+             ("steps", "Training steps (0: the preset's)", "Time grows in proportion.")),
         )  # fmt: skip
         self._defineFallbackParam(form)
         add_job_params(
             form,
             DualWedgeJob,
-            (("adversary", "Weight of the critic"), ("seed", "Seed"), ("output_mode", "Number format")),
+            (
+                ("adversary", "Weight of the critic (-1: the mode's)"),
+                ("seed", "Seed"),
+                ("output_mode", "Number format"),
+            ),
             expertLevel=LEVEL_ADVANCED,
         )
         form.addParallelSection(threads=2, mpi=0)

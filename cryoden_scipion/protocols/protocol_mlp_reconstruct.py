@@ -15,9 +15,11 @@ from cryoden_core import __version__ as CORE_VERSION
 from cryoden_core.jobs import JobError, MlpJob
 
 from ..constants import IN_TS_SET, OUTPUT_FAILED, OUTPUT_TOMOGRAMS
+from ..estimate import LONG_SECONDS, estimate_mlp
 from ..forms import add_job_param, add_job_params, at_most, job_settings
 from ..tilt_series import HALVES_STACKS, mlp_job, reconstructed_tomogram, tilt_series_problems
 from .protocol_streaming import ProtCryodenStreaming
+from .texts import describe_time
 
 #: What the form lays out, in its order: parameter of the job, label, more help.
 GEOMETRY = (
@@ -165,7 +167,21 @@ class ProtCryodenMlpReconstruct(ProtCryodenStreaming):
             )
         if not tilt_series.hasOddEven() and self._jobSettings()["halves"] == HALVES_STACKS:
             warnings.append("The tilt series have no stacks of even and odd frames.")
+        seconds = self._estimate(tilt_series)
+        if seconds > LONG_SECONDS:
+            warnings.append(
+                "Expect about %s on %s; time falls with the third power of the binning."
+                % (describe_time(seconds), "the GPU" if self.usesGpu() else "the CPU")
+            )
         return warnings
+
+    def _estimate(self, tilt_series: SetOfTiltSeries) -> float:
+        """Seconds that all tomograms will take, from the sizes of the images."""
+        settings = self._jobSettings()
+        sizes = [ts.getDim() for ts in tilt_series.iterItems()]
+        voxels = [x * y * settings["thickness"] // settings["binning"] ** 3 for x, y, _ in filter(None, sizes)]
+        networks = settings["ensemble"] * (1 if settings["halves"] == "none" else 3)
+        return estimate_mlp(voxels, settings["preset"], networks, self.usesGpu(), self._concurrentSteps())
 
     def _methods(self) -> List[str]:
         output = getattr(self, OUTPUT_TOMOGRAMS, None)

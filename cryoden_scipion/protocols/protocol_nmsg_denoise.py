@@ -26,7 +26,7 @@ from ..convert import (
     volume_size,
 )
 from ..dual import acquisition_range
-from ..estimate import Estimate, estimate_nmsg
+from ..estimate import LARGE_GIGABYTES, LONG_SECONDS, Estimate, estimate_nmsg
 from ..forms import at_most, job_settings
 from ..model_file import ctf_warnings, model_problems, model_warnings
 from ..objects import CryodenModel
@@ -45,10 +45,6 @@ from .texts import describe_progress, describe_time
 
 #: Folder of the training of one model for the whole set, below ``extra``.
 TRAINING_FOLDER = "training"
-
-#: Runs that take longer, or more memory, than this are announced before they start.
-LONG_SECONDS = 600
-LARGE_GIGABYTES = 8
 
 #: Problems of single tomograms that a message lists.
 LISTED_PROBLEMS = 5
@@ -75,8 +71,9 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
     denoised before, because filtering makes the noise hard to model. Between 8 and 16 angstrom per voxel is usual; bin
     larger ones first.
 
-    How long: on one current GPU, minutes for each tomogram with the default preset. Without a GPU use the preset
-    *fast*. If a run is stopped, *Continue* goes on from its last checkpoint.
+    How long: with the default preset, on two CPU cores, a minute or two for the training and three to four seconds for
+    each million voxels; much less on a GPU. For a first look use the preset *fast*. If a run is stopped, *Continue*
+    goes on from its last checkpoint.
     """
 
     _label = "denoise tomograms (NMSG)"

@@ -72,7 +72,7 @@ class ProtCryodenPick(ProtCryodenStreaming):
             form,
             PickJob,
             (("threshold", "Smallest score", "Between 2, where many are false, and 5."),
-             ("count", "Picks in each tomogram, at most"),
+             ("count", "Picks in each tomogram, at most (0: all)"),
              ("border", "Free border", "Half the diameter leaves out particles that are cut by a face.")),
         )  # fmt: skip
         form.addParam(
@@ -80,7 +80,7 @@ class ProtCryodenPick(ProtCryodenStreaming):
             IntParam,
             default=0,
             validators=[GE(0)],
-            label="Box size (voxels)",
+            label="Box size (voxels; 0: automatic)",
             help="Of the coordinates, for extraction and for the viewers. 0 takes one and a half diameters, even.",
         )
         for name, label in (

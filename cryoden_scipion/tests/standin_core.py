@@ -9,7 +9,8 @@ variables, so that a test can make it slow, be interrupted, be killed or miss it
 ``CRYODEN_STANDIN_SECONDS``
     how long a run takes.
 ``CRYODEN_STANDIN_FIRST``
-    what happens at the first run of each job: ``interrupted`` (leaves a checkpoint), ``killed``, ``no-device``.
+    what happens at the first run of each job: ``interrupted`` (leaves a checkpoint), ``killed``, ``killed-late`` (the
+    same with a checkpoint), ``no-device``.
 """
 
 import json
@@ -79,7 +80,9 @@ def misbehave(folder: RunFolder, progress: Progress) -> None:
     if manner == "no-device":
         progress.finish(FAILED, "There is no GPU here.")
         sys.exit(EXIT_NO_DEVICE)
-    if manner == "killed":
+    if manner == "killed-late":
+        open(folder.checkpoint, "w").close()
+    if manner.startswith("killed"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

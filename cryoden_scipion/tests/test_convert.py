@@ -8,7 +8,7 @@ import mrcfile
 import numpy as np
 from tomo.objects import Tomogram
 
-from cryoden_core.jobs import JobError
+from cryoden_core.jobs import MLP_PRESETS, JobError
 
 from ..convert import (
     ItemFolder,
@@ -22,7 +22,7 @@ from ..convert import (
     safe_name,
     volume_size,
 )
-from ..estimate import estimate_nmsg
+from ..estimate import MLP_COST, estimate_mlp, estimate_nmsg
 from . import synthetic
 
 
@@ -176,6 +176,13 @@ class TestEstimate(unittest.TestCase):
         self.assertAlmostEqual(self.estimate(concurrent=2).seconds * 2, self.estimate().seconds)
         one, two = (self.estimate(on_gpu=False, concurrent=n).seconds for n in (1, 2))
         self.assertEqual(one, two)
+
+    def test_a_reconstruction_takes_longer_with_better_presets_halves_and_without_a_gpu(self):
+        usual = estimate_mlp([10**8], "default", networks=1, on_gpu=True, concurrent=1)
+        self.assertGreater(estimate_mlp([10**8], "best", networks=1, on_gpu=True, concurrent=1), usual)
+        self.assertGreater(estimate_mlp([10**8], "default", networks=3, on_gpu=True, concurrent=1), usual)
+        self.assertGreater(estimate_mlp([10**8], "default", networks=1, on_gpu=False, concurrent=1), usual)
+        self.assertEqual(sorted(MLP_COST), sorted(MLP_PRESETS))
 
     def test_memory_follows_the_largest_tomogram(self):
         self.assertGreater(self.estimate(voxels=[10**9, 10]).gigabytes, self.estimate(voxels=[10**8] * 9).gigabytes)

@@ -37,6 +37,8 @@ from ..protocols import (
     ProtCryodenNmsgDenoise,
 )
 from ..protocols.tilt_range import GIVEN, OF_TILT_SERIES
+from ..viewers import CryodenDualViewer
+from ..viewers.figure_view import FigureView
 from ..wizards.wizard_contrast import guessed_contrast
 from ..wizards.wizard_thickness import voxels_of
 from . import standin_core, synthetic
@@ -221,6 +223,14 @@ class TestDualJobs(StandInTest):
         self.assertEqual([os.path.basename(even), os.path.basename(odd)], ["TS_1_even.mrc", "TS_1_odd.mrc"])
         self.assertEqual(getattr(protocol, OUTPUT_FAILED).getTSIds(), ["TS_2"])
         self.assertIn("*TS_2* failed: ", "".join(protocol._summary()))
+        viewer = self.viewer(protocol)
+        (view,) = viewer._getVisualizeDict()["showFsc"]("showFsc")
+        self.assertIsInstance(view, FigureView)
+
+    def viewer(self, protocol):
+        viewer = CryodenDualViewer(project=self.proj)
+        viewer.setProtocol(protocol)
+        return viewer
 
     def test_simulated_tomograms_get_noise_of_their_own_and_the_models_tilt_range(self):
         protocol = self.new(ProtCryodenDualSimulate, draws=3)
@@ -243,6 +253,8 @@ class TestDualJobs(StandInTest):
         job = read_json(protocol._itemFolder("TS_1").request)["parameters"]
         self.assertEqual((job["tilt_min"], job["tilt_max"], job["model"]), (-51, 47, ""))
         self.assertEqual([os.path.basename(path) for path in job["train_with"]], ["TS_2.mrc"])
+        (view,) = self.viewer(protocol)._getVisualizeDict()["showLoss"]("showLoss")
+        self.assertIn("Nothing was trained on TS_1", view.getMessage())  # by the stand-in
         tomogram = self.tomograms.getFirstItem().clone()
         protocol.tiltRangeFrom.set(GIVEN)
         self.assertEqual(protocol.tiltRangeOf(tomogram), (-30, 60))
@@ -289,6 +301,17 @@ class TestDualJobs(StandInTest):
         self.assertIn("trained at 8.00 angstrom per voxel, the tomograms have 10.00", said)
         self.assertIn("trained on tomograms with dark protein, you say bright", said)
         self.assertNotIn("dark protein", "".join(self.new(ProtCryodenDualDenoise, contrast=1)._warnings()))
+
+    def test_what_becomes_noisy_is_compared_with_the_clean_volumes_of_the_training(self):
+        for protocol in (
+            self.new(ProtCryodenDualSimulate, contrast=2),
+            self.new(ProtCryodenDualConvert, to=1, contrast=2),
+        ):
+            self.assertNotIn("protein", "".join(protocol._warnings()))
+            protocol.contrast.set(1)
+            self.assertIn("trained on clean volumes with bright protein, you say dark", "".join(protocol._warnings()))
+        back = self.new(ProtCryodenDualConvert, to=0, contrast=2)
+        self.assertIn("trained on tomograms with dark protein, you say bright", "".join(back._warnings()))
 
     def test_training_gets_both_domains_with_their_voxel_sizes_and_angles(self):
         protocol = self.newProtocol(

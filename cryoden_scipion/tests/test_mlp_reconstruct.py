@@ -104,6 +104,14 @@ class TestMlpJobs(MlpTest, StandInTest):
         self.assertEqual(np.loadtxt(job["transforms"])[3].tolist(), [0.0, -1.0, 1.0, 0.0, 3.5, -2.0])
         self.assertEqual(job["tilt_axis_angle"], 0.0)
 
+    def test_a_long_reconstruction_is_announced_and_a_short_one_is_not(self):
+        tilt_series = self.makeTiltSeries("long")
+        for thickness, announced in ((4096, True), (16, False)):
+            values = dict(self.quick(), inputSetOfTiltSeries=tilt_series, thickness=thickness)
+            values["preset"] = MLP_PRESETS.index("best")
+            said = " ".join(self.newProtocol(ProtCryodenMlpReconstruct, **values)._warnings())
+            self.assertEqual("Expect about" in said, announced, said)
+
     def test_a_slanting_axis_without_alignment_is_refused_before_the_run(self):
         tilt_series = self.makeTiltSeries("slanting", axis=85.3)
         protocol = self.newProtocol(ProtCryodenMlpReconstruct, **dict(self.quick(), inputSetOfTiltSeries=tilt_series))

@@ -3,7 +3,9 @@
 import os
 
 from pyworkflow.project import Manager
+from pyworkflow.protocol import MODE_RESUME
 
+from ..protocols import ProtCryodenDualTrain
 from . import synthetic
 from .base import StandInTest
 
@@ -44,8 +46,15 @@ class TestQueue(StandInTest):
     def runThroughQueue(self, name, queue_for_jobs, ts_ids, **values):
         folder = synthetic.write_tomograms(os.path.join(self.data, name), ts_ids)
         protocol = self.newDenoise(self.importTomograms(folder), **values)
+        self.useQueue(protocol, queue_for_jobs)
+        return self.launched(protocol)
+
+    def useQueue(self, protocol, queue_for_jobs):
         protocol._useQueue.set(True)
         protocol.setQueueParams(("default", {"QUEUE_FOR_JOBS": queue_for_jobs, "JOB_MEM": "8"}))
+
+    def launched(self, protocol):
+        """The protocol after its run, which is started as from the GUI."""
         self.proj.launchProtocol(protocol, wait=False)
         self.waitFor(lambda: not self.updated(protocol).isActive(), 90, "the end of the run")
         return self.updated(protocol)
@@ -81,3 +90,24 @@ class TestQueue(StandInTest):
         protocol = self.runThroughQueue("killed", "Y", ["TS_0"])
         self.assertTrue(protocol.isFailed())
         self.assertIn("The program ended without writing result.json", protocol.getErrorMessage())
+
+    def test_a_training_that_the_queue_kills_goes_on_from_its_checkpoint(self):
+        os.environ["CRYODEN_STANDIN_FIRST"] = "killed-late"
+        sets = [
+            self.importTomograms(synthetic.write_tomograms(os.path.join(self.data, name), [name]))
+            for name in ("noisy", "clean")
+        ]
+        for queue_for_jobs in ("N", "Y"):
+            protocol = self.newProtocol(
+                ProtCryodenDualTrain, inputNoisy=sets[0], inputClean=sets[1], useGpu=True, gpuList="2"
+            )
+            self.useQueue(protocol, queue_for_jobs)
+            self.assertTrue(self.launched(protocol).isFailed())
+            self.assertTrue(os.path.exists(protocol.folder().checkpoint))
+            protocol.runMode.set(MODE_RESUME)
+            self.launched(protocol)
+            self.assertTrue(protocol.isFinished(), protocol.getErrorMessage())
+            self.assertEqual(protocol.model.getTrainedOn(), "noisy")
+            last = self.runs()[-1]
+            self.assertEqual((last["system"], last["resume"], last["device"]), ("dual train", True, "cuda:0"))
+        self.assertEqual(self.gpusAskedFor(), ["gpus=1"] * 4)

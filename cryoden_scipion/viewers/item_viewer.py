@@ -2,7 +2,7 @@
 
 from typing import Any, Callable, List
 
-from pyworkflow.protocol.params import EnumParam, Form
+from pyworkflow.protocol.params import EnumParam, Form, LabelParam
 from pyworkflow.viewer import DESKTOP_TKINTER, MSG_WARN, MessageView, ProtocolViewer, View
 from tomo.objects import Tomogram
 
@@ -10,6 +10,7 @@ from cryoden_core.jobs import JobError
 
 from ..constants import OUTPUT_TOMOGRAMS
 from ..convert import ItemFolder, item_folders, safe_name
+from . import figures
 from .figure_view import FigureView
 
 
@@ -33,6 +34,16 @@ class ItemViewer(ProtocolViewer):
             help="Which one the pictures below are about.",
         )
 
+    @staticmethod
+    def _defineFscParam(form: Form) -> None:
+        form.addParam(
+            "showFsc",
+            LabelParam,
+            label="Agreement of the half maps (FSC)",
+            help="Fourier shell correlation between the even and the odd tomogram, before and after. After denoising "
+            "it is no measure of resolution, because both halves went through the same network.",
+        )
+
     def figure(self, what: str, draw: Callable[[], Any]) -> List[View]:
         """The window with one figure, or the sentence that says why there is none."""
         try:
@@ -52,6 +63,16 @@ class ItemViewer(ProtocolViewer):
 
     def _folder(self) -> ItemFolder:
         return ItemFolder.of(self.protocol._getExtraPath(), self.tsId())
+
+    def halfMapFsc(self) -> Any:
+        """Agreement of the half maps before and after, of a protocol that puts out denoised ones."""
+        drawn = figures.half_map_fsc(self._before(), self._after())
+        if drawn is None:
+            raise JobError("%s has no half maps." % self.tsId())
+        return drawn
+
+    def _before(self) -> Tomogram:
+        return self._find(self.protocol.getInputSet())
 
     def _after(self) -> Tomogram:
         return self._find(getattr(self.protocol, OUTPUT_TOMOGRAMS, None))

@@ -102,20 +102,27 @@ class CryodenDualViewer(ItemViewer):
             label="Power spectra",
             help="Radial power spectra before, after and of the difference.",
         )
-        form.addParam(
-            "showLoss",
-            LabelParam,
-            label="Training loss",
-            help="Where a network was trained on the tomogram itself, as for the missing wedge.",
-        )
+        if isinstance(self.protocol, ProtCryodenDualDenoise):
+            self._defineFscParam(form)
+        if isinstance(self.protocol, ProtCryodenDualWedge):
+            form.addParam(
+                "showLoss",
+                LabelParam,
+                label="Training loss",
+                help="Of the network that was trained on the tomogram itself.",
+            )
 
     def _getVisualizeDict(self) -> Dict[str, Callable]:
-        return {
+        shown = {
             "showSlices": lambda *_: self.figure("before and after", self._slices),
             "showSideSpectra": lambda *_: self.figure("power from the side", self._sideSpectra),
             "showSpectra": lambda *_: self.figure("power spectra", self._spectra),
-            "showLoss": lambda *_: self.figure("training", self._loss),
         }
+        if isinstance(self.protocol, ProtCryodenDualDenoise):
+            shown["showFsc"] = lambda *_: self.figure("half maps", self.halfMapFsc)
+        if isinstance(self.protocol, ProtCryodenDualWedge):
+            shown["showLoss"] = lambda *_: self.figure("training", self._loss)
+        return shown
 
     # --------------------------- what is shown -------------------------------
     def _slices(self) -> Any:
@@ -131,9 +138,6 @@ class CryodenDualViewer(ItemViewer):
         if not os.path.exists(self._folder().metrics):
             raise JobError("Nothing was trained on %s: a model was applied." % self.tsId())
         return figures.loss(self._folder())
-
-    def _before(self) -> Tomogram:
-        return self._find(self.protocol.getInputSet())
 
     def _after(self) -> Tomogram:
         """The result, the first draw of several."""

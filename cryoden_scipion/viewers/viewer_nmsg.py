@@ -5,9 +5,8 @@ from typing import Any, Callable, Dict, List
 
 from pyworkflow.protocol.params import Form, LabelParam
 from pyworkflow.viewer import TextView, View
-from tomo.objects import Tomogram
 
-from cryoden_core.jobs import JobError, read_json
+from cryoden_core.jobs import read_json
 
 from ..convert import ItemFolder, safe_name
 from ..protocols import ProtCryodenNmsgDenoise
@@ -44,13 +43,7 @@ class CryodenNmsgViewer(ItemViewer):
             label="Power spectra",
             help="Radial power spectra of the tomogram before and after, and of what was removed.",
         )
-        form.addParam(
-            "showFsc",
-            LabelParam,
-            label="Agreement of the half maps (FSC)",
-            help="Fourier shell correlation between the even and the odd tomogram, before and after. After denoising "
-            "it is no measure of resolution, because both halves went through the same network.",
-        )
+        self._defineFscParam(form)
         form.addParam(
             "showNoiseReport",
             LabelParam,
@@ -63,7 +56,7 @@ class CryodenNmsgViewer(ItemViewer):
             "showSlices": lambda *_: self.figure("before, after, difference", self._slices),
             "showLoss": lambda *_: self.figure("training", self._loss),
             "showSpectra": lambda *_: self.figure("power spectra", self._spectra),
-            "showFsc": lambda *_: self.figure("half maps", self._fsc),
+            "showFsc": lambda *_: self.figure("half maps", self.halfMapFsc),
             "showNoiseReport": self._noiseReport,
         }
 
@@ -77,12 +70,6 @@ class CryodenNmsgViewer(ItemViewer):
     def _spectra(self) -> Any:
         return figures.spectra(self._before(), self._after())
 
-    def _fsc(self) -> Any:
-        drawn = figures.half_map_fsc(self._before(), self._after())
-        if drawn is None:
-            raise JobError("%s has no half maps." % self.tsId())
-        return drawn
-
     def _noiseReport(self, *_: Any) -> List[View]:
         path = os.path.join(self.protocol.getProject().getTmpPath(), "%s_noise_report.txt" % safe_name(self.tsId()))
         with open(path, "w", encoding="utf-8") as stream:
@@ -94,6 +81,3 @@ class CryodenNmsgViewer(ItemViewer):
         own = self._folder()
         shared = self.protocol._trainingFolder()
         return shared if os.path.exists(shared.metrics) and not os.path.exists(own.metrics) else own
-
-    def _before(self) -> Tomogram:
-        return self._find(self.protocol.getInputSet())

@@ -23,9 +23,10 @@ def test_each_system_is_a_function_that_asks_for_what_its_job_cannot_do_without(
         if about.kind is not inspect.Parameter.VAR_KEYWORD
     ]  # fmt: skip
     job = SYSTEMS[system]
-    required = {name for name, about in parameters_of(job).items() if about.required}
-    assert required <= set(arguments)
-    values = {name: [f"{name}.mrc"] if isinstance(default_of(job, name), list) else f"{name}.mrc" for name in arguments}
+    parameters = parameters_of(job)
+    assert {name for name, about in parameters.items() if about.required} <= set(arguments)
+    names = {name: name + (parameters[name].endings or [".mrc"])[0] for name in arguments}
+    values = {name: [text] if isinstance(default_of(job, name), list) else text for name, text in names.items()}
     if system == "phantom":
         values["kind"] = "spheres"
     # Beyond that some jobs want one thing or the other.

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import subprocess
 from importlib import metadata
 
 import psutil
@@ -129,3 +130,12 @@ def test_the_doctor_names_what_it_finds(no_gpu, monkeypatch):
     assert found["NVIDIA driver"] == "nvidia-smi not found"
     assert "GiB free of" in found["memory"]
     assert f"scipion-em {metadata.version('scipion-em')}" in found["Scipion"]
+
+
+def test_a_driver_that_hangs_does_not_take_the_doctor_with_it(no_gpu, monkeypatch):
+    def hangs(command, **about):
+        raise subprocess.TimeoutExpired(command, about["timeout"])
+
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: name)
+    monkeypatch.setattr(doctor.subprocess, "run", hangs)
+    assert dict(doctor.examine())["NVIDIA driver"] == "nvidia-smi gives no answer"

@@ -230,6 +230,21 @@ def test_a_truth_of_the_opposite_contrast_is_refused(files, tmp_path):
     assert not os.path.exists(tmp_path / "a" / "job.json")
 
 
+def test_padding_does_not_part_the_grey_scale_of_halves_from_that_of_their_tomogram(files, tmp_path):
+    data = read_volume(files["noisy"][0])
+    data[:, :, :8] = 50.0
+    paths = [str(tmp_path / f"{name}.mrc") for name in ("whole", "even", "odd")]
+    for path in paths:
+        write_volume(path, data, 10.0)
+    asked = job(files, tmp_path / "a", noisy=paths[:1], noisy_even=paths[1:2], noisy_odd=paths[2:])
+    noisy, _ = train._open_domains(asked, FAST, Progress(quiet=True))
+    halves = train._open_halves(asked, FAST, noisy, Progress(quiet=True))
+    whole = noisy.volumes[0]
+    assert not whole.inside[:, :, :8].any() and whole.scale.sd < 5
+    for source in halves:
+        assert source.volumes[0].scale == whole.scale and source.volumes[0].inside is whole.inside
+
+
 def test_halves_are_drawn_at_one_place_and_bring_their_term(files, tmp_path, monkeypatch):
     paths = [str(tmp_path / f"half{number}.mrc") for number in range(4)]
     # The halves differ in their grey scale, of which nothing is left in the crops.

@@ -12,10 +12,11 @@ import torch
 
 from cryoden_core import api, mrc
 from cryoden_core.dual import wedge_training
+from cryoden_core.dual.compensate import _signal_weights
 from cryoden_core.dual.crops import CropSource, wedge_preserving_symmetries
 from cryoden_core.dual.domains import DomainVolume, Scale
 from cryoden_core.dual.missing_wedge import EXCHANGED, CubeWedge, TiltRange, merge, missing_part, turns
-from cryoden_core.fourier import missing_wedge_mask
+from cryoden_core.fourier import missing_wedge_mask, radial_average
 from cryoden_core.jobs import DualWedgeJob, JobError
 from cryoden_core.metrics import fourier_change, fourier_correlation
 from cryoden_core.models import load_model
@@ -170,7 +171,9 @@ def job(tomogram: Path, folder: Path, **parameters: object) -> DualWedgeJob:
 def test_what_is_filled_in_resembles_the_truth_and_what_was_measured_stays(
     tomogram: Path, tmp_path: Path, quick: None
 ) -> None:
-    result = api.run(job(tomogram, tmp_path), quiet=True)
+    # In a specimen that is everywhere the share of signal is taken for too small.
+    whole = {"signal_only": False}
+    result = api.run(job(tomogram, tmp_path, **whole), quiet=True)
     filled, data = mrc.read_volume(result["output"]), mrc.read_volume(str(tomogram))
     measured = missing_wedge_mask(data.shape)
     assert fourier_correlation(filled, specimen(), ~measured) > 0.3
@@ -183,8 +186,28 @@ def test_what_is_filled_in_resembles_the_truth_and_what_was_measured_stays(
         job(tomogram, tmp_path, model=result["model"], output=str(tmp_path / "again.mrc"), tilt_max=50.0), quiet=True
     )
     assert any("was trained for tilts" in text for text in again["warnings"])
-    same = api.run(job(tomogram, tmp_path, model=result["model"], output=str(tmp_path / "same.mrc")), quiet=True)
+    same = api.run(
+        job(tomogram, tmp_path, model=result["model"], output=str(tmp_path / "same.mrc"), **whole), quiet=True
+    )
     np.testing.assert_array_equal(mrc.read_volume(same["output"]), filled)
+
+
+def test_only_the_share_of_signal_is_filled_in_where_it_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    density = np.zeros((48, 96, 64), np.float32)
+    density[:, :48] = random_spheres((48, 48, 64), 30, 4).volume()
+    noisy = density + 2 * density.std() * noise(density.shape)
+    told = Progress(quiet=True)
+    weights = _signal_weights(source(noisy).volumes[0], TiltRange(), told)
+    assert weights is not None and not told.warnings
+    frequency, by_shell = radial_average(weights, (24, 24, 24))
+    assert by_shell[frequency < 0.1].min() > 0.5 > 0.15 > by_shell[frequency > 0.35].max() >= 0
+    noise_alone = source(noise((48, 96, 64))).volumes[0]
+    weights = _signal_weights(noise_alone, TiltRange(), told)
+    assert weights is not None and weights.max() < 0.25
+    # Where no part is emptier than the rest nothing can be told.
+    monkeypatch.setattr("cryoden_core.dual.compensate.LOWEST_CONTRAST", 5.0)
+    assert _signal_weights(noise_alone, TiltRange(), told) is None
+    assert any("emptier than the rest" in text for text in told.warnings)
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(

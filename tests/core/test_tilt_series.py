@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cryoden_core.jobs import JobError
-from cryoden_core.mrc import read_volume
+from cryoden_core.mrc import read_volume, write_volume
 from cryoden_core.tilt_series import (
     TiltSeries,
     View,
@@ -14,6 +14,7 @@ from cryoden_core.tilt_series import (
     read_transforms,
     sign_of_tilt_series,
 )
+from cryoden_core.tomogram import open_tomogram
 from cryoden_core.tomography.wbp import weighted_back_projection
 
 
@@ -136,6 +137,21 @@ def test_aligned_stack_can_be_filled_in_place(folder, tmp_path):
 def test_further_columns_of_an_angle_file_are_ignored(folder):
     (folder / "ts.tlt").write_text("-3.0 12.5\n0.0 2.5\n")
     assert read_tilt_angles(folder / "ts.tlt") == [-3, 0]
+
+
+def test_a_tilt_series_in_place_of_a_tomogram_is_warned_of(tmp_path):
+    volume = np.random.default_rng(1).standard_normal((16, 32, 32)).astype(np.float32)
+    for stack in (True, False):
+        said: list[str] = []
+        write_volume(str(tmp_path / "a.mrc"), volume, 10.0, stack=stack)
+        open_tomogram(str(tmp_path / "a.mrc"), 0.0, said.append)
+        assert any("looks like a tilt series" in text for text in said) == stack
+
+
+def test_an_empty_angle_file_is_refused_by_its_name(folder):
+    (folder / "ts.tlt").write_text("\n")
+    with pytest.raises(JobError, match=r"ts.tlt is empty"):
+        read_tilt_angles(folder / "ts.tlt")
 
 
 def test_files_written_on_windows_read_as_any_other(folder):

@@ -337,6 +337,7 @@ def test_a_loss_that_stays_not_finite_goes_back_to_the_last_checkpoint_once_with
     assert made[restart] == 8 + PATIENCE - 1 and made[-1] == 19
     assert rates[restart] == pytest.approx(0.5 * rates[restart - 1])
     assert "half the rate" in trainer.progress.warnings[0]
+    assert read_progress(str(tmp_path / "progress.json"))["step"] == 20
     poisoned = make(LineTask(poison(range(8, 99))), tmp_path / "again", precision=False, checkpoint_seconds=0.0)
     with pytest.raises(TrainingDiverged):
         poisoned.fit()

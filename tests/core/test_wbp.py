@@ -180,3 +180,13 @@ def test_bad_input_is_refused_with_the_reason(change, said):
     given = {"projections": np.zeros((3, 4, 8)), "tilt_angles_degrees": [-1, 0, 1], "thickness": 4}
     with pytest.raises(JobError, match=said):
         weighted_back_projection(**{**given, **change})
+
+
+def test_progress_is_told_step_by_step_to_the_last(monkeypatch):
+    monkeypatch.setattr("cryoden_core.tomography.projector.MATRIX_ENTRIES_AT_ONCE", 2000)
+    steps = []
+    projections = np.ones((21, 100, 16), np.float32)
+    weighted_back_projection(projections, np.linspace(-60, 60, 21), 12, report=lambda *state: steps.append(state))
+    total = len(steps)
+    # Three blocks of sections are filtered, then the slabs back-projected.
+    assert total > 3 and steps == [(number, total) for number in range(1, total + 1)]

@@ -44,6 +44,12 @@ def test_a_mistyped_option_is_answered_with_those_of_its_own_command(capsys):
     assert "--thickness" in told and "cryoden wbp --help" in told and "dual" not in told
 
 
+@pytest.mark.parametrize(("words", "meant"), [("nmgs a.mrc", "'nmsg'?"), ("dual trian", "'dual train'?")])
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(words, meant, capsys):
+    assert cryoden(*words.split()) == EXIT_BAD_INPUT
+    assert meant in capsys.readouterr().err
+
+
 def test_help_opens_with_what_the_command_is_about(capsys):
     assert cryoden("dual", "train", "--help") == EXIT_OK
     told = capsys.readouterr().out
@@ -213,12 +219,6 @@ def test_a_refused_command_leaves_no_folder_but_those_of_older_runs(tomogram, tm
     (folder / "checkpoint.pt").write_text("of an older run")
     assert cryoden(*refused) == EXIT_BAD_INPUT
     assert (folder / "checkpoint.pt").read_text() == "of an older run"
-
-
-def test_a_tilt_series_in_place_of_a_tomogram_is_warned_of(tomogram, tmp_path, capsys):
-    (tmp_path / "tomogram.tlt").write_text("\n".join(map(str, range(SHAPE[0]))))
-    assert cryoden("nmsg", tomogram, "-o", str(tmp_path / "denoised.mrc"), *QUICK) == EXIT_OK
-    assert "looks like a tilt series" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_no_output(tomogram, tmp_path, capsys):

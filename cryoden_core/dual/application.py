@@ -41,6 +41,20 @@ class Setting:
         )  # fmt: skip
 
 
+def load_model(job: DualApplication, device: torch.device, progress: Progress) -> DualModel:
+    """The model of a job, ready to be applied, with a warning for each alarm that its training ended with.
+
+    Raises
+    ------
+    JobError
+        As :meth:`DualModel.load` does.
+    """
+    model = DualModel.load(job.model, device)
+    for sentence in model.about.get("alarms", []):
+        progress.warn(f"the training of {job.model} ended with an alarm: {sentence}")
+    return model
+
+
 def open_for(
     model: DualModel, path: str, domain: str, progress: Progress, *, contrast: str = "", voxel_size: float = 0.0
 ) -> DomainVolume:

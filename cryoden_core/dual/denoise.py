@@ -18,7 +18,7 @@ from ..progress import Progress
 from ..runs import begin
 from ..tiling import Readable, shape_of
 from ..tomogram import HalfDifference, Tomogram, add_halves, open_tomogram
-from .application import Setting, check_contrast, open_for
+from .application import Setting, check_contrast, load_model, open_for
 from .crops import wedge_preserving_symmetries
 from .domains import DomainVolume, check_tomogram, mask_padding
 from .missing_wedge import TiltRange, merge
@@ -75,7 +75,7 @@ def denoise(job: DualDenoiseJob, progress: Progress) -> dict[str, Any]:
     folder = RunFolder.beside(job.output, job.run_folder)
     device = resolve_device(job, progress.warn)
     progress.stage("checking the input")
-    model = DualModel.load(job.model, device)
+    model = load_model(job, device, progress)
     tomogram = open_tomogram(job.input, job.voxel_size, progress.warn)
     if job.even:
         add_halves(tomogram, job.even, job.odd, progress.warn)

@@ -24,7 +24,7 @@ from ..progress import Progress
 from ..runs import begin
 from ..tiling import Readable, Shape, read_tile
 from .alarms import check
-from .application import Setting, open_for, write_on_file_grid
+from .application import Setting, load_model, open_for, write_on_file_grid
 from .domains import DomainVolume, mask_padding
 from .model import DualModel
 from .translate import grey_scale, network_function, scratch_volume
@@ -51,7 +51,7 @@ def encode_noise(job: DualEncodeNoiseJob, progress: Progress) -> dict[str, Any]:
     start = time.monotonic()
     device = resolve_device(job, progress.warn)
     progress.stage("checking the input")
-    model = DualModel.load(job.model, device)
+    model = load_model(job, device, progress)
     volume = open_for(model, job.input, "noisy", progress, contrast=job.contrast, voxel_size=job.voxel_size)
     mask_padding(volume, progress.warn, "it is left out of mean and spread")
     mrc.check_writable(job.output)

@@ -27,7 +27,7 @@ from ..phantom.particles import read_star, write_star
 from ..progress import Progress
 from ..runs import begin
 from ..tiling import Readable
-from .application import Setting, check_contrast, open_for, write_on_file_grid
+from .application import Setting, check_contrast, load_model, open_for, write_on_file_grid
 from .domains import DomainVolume, Scale, soft_clip, soft_unclip
 from .model import DualModel
 from .noise import lent_noise, noise_fields, point_out_spread
@@ -131,7 +131,7 @@ def _prepare(
     """Everything that can be refused: device, model, input, the tomogram that lends its noise, names to write."""
     device = resolve_device(job, progress.warn)
     progress.stage("checking the input")
-    model = DualModel.load(job.model, device)
+    model = load_model(job, device, progress)
     volume = open_for(model, job.input, domain, progress, contrast=job.contrast, voxel_size=job.voxel_size)
     source = None
     if job.noise_from and domain == "clean":

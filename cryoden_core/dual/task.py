@@ -178,7 +178,8 @@ class DualTask:
         with trainer.autocast():
             code = self.encoder(noisy)
             noise = self.noise_decoder(code)
-            noisy_again = self.simulator(self._shaken(denoised, trainer), noise)
+            found = denoised if preset.cycle_into_denoiser else denoised.detach()
+            noisy_again = self.simulator(self._shaken(found, trainer), noise)
             clean_again = self.denoiser(self._shaken(learned_from, trainer))
             scores: dict[str, Scores] = {
                 "noisy": self.critics["critic_noisy"](simulated),
@@ -198,7 +199,7 @@ class DualTask:
         for domain, heads in scores.items():
             for head, weight, score in zip(("spatial", "spectral"), (1.0, preset.spectral_weight), heads, strict=True):
                 part = losses.generator_loss(preset.gan, score)
-                loss = loss + preset.adversarial * weight * part
+                loss = loss + weight * part * (preset.adversarial if domain == "noisy" else preset.denoiser_adversarial)
                 parts[f"generator_{domain}_{head}_loss"] = part
         extra = self._safeguards(done, trainer, noisy, clean, noise, simulated)
         for name, (weight, part) in extra.items():

@@ -18,6 +18,7 @@ from ..device import resolve_device
 from ..jobs import DualTrainJob, JobError, RunFolder, write_json
 from ..progress import Progress, read_metrics
 from ..runs import begin
+from ..tilt_series import sign_of_tilt_series
 from ..tomogram import HalfDifference, add_halves, open_tomogram
 from ..training import Trainer, TrainingSettings
 from .alarms import PATIENT_STEPS, Watch, check
@@ -86,7 +87,7 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
     alarms = check(figures)
     for sentence in alarms:
         progress.warn(sentence)
-    model = _model(job, preset, task, steps)
+    model = _model(job, preset, task, steps, alarms)
     model.save(job.model)
     progress.stage("writing the pictures")
     _write_pictures(folder, task)
@@ -163,6 +164,9 @@ def _open_domains(job: DualTrainJob, preset: Preset, progress: Progress) -> tupl
     tilt_range = (job.tilt_min, job.tilt_max)
     wedge = wedge_preserving_symmetries(*tilt_range)
     noisy = [_open(job, path, "noisy", preset, progress) for path in job.noisy]
+    for path in job.noisy:
+        if reason := sign_of_tilt_series(path):
+            progress.warn(f"{path} looks like a tilt series ({reason}); what is wanted is the tomogram of it.")
     clean = [_open(job, path, "clean", preset, progress) for path in job.clean]
     for volume in noisy:
         check_tomogram(volume, tilt_range, progress.warn)
@@ -278,7 +282,7 @@ def _fingerprint(job: DualTrainJob, preset: Preset, task: DualTask) -> str:
     return json.dumps([asked, dataclasses.asdict(preset), volumes], sort_keys=True)
 
 
-def _model(job: DualTrainJob, preset: Preset, task: DualTask, steps: int) -> DualModel:
+def _model(job: DualTrainJob, preset: Preset, task: DualTask, steps: int, alarms: list[str]) -> DualModel:
     domains = {"noisy": task.noisy.volumes, "clean": task.clean.volumes}
     name = {1: "bright", -1: "dark"}
     about = {
@@ -289,6 +293,7 @@ def _model(job: DualTrainJob, preset: Preset, task: DualTask, steps: int) -> Dua
             domain: [dataclasses.asdict(volume.scale) for volume in volumes] for domain, volumes in domains.items()
         },
         "tilt_range": list(task.tilt_range), "clean_kind": job.clean_kind, "steps": steps, "seed": job.seed,
+        "alarms": alarms,
     }  # fmt: skip
     return DualModel(
         **{part: task.networks[part] for part in PARTS}, architecture=task.architecture, voxel_size=job.voxel_size,

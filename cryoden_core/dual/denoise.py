@@ -13,14 +13,13 @@ import numpy as np
 from .. import mrc, report
 from ..device import resolve_device
 from ..excerpts import robust_statistics
-from ..fourier import missing_wedge_mask, radial_average
 from ..jobs import DualDenoiseJob, JobError, RunFolder, write_json
 from ..progress import Progress
 from ..runs import begin
 from ..spectrum import share_from_background, share_from_halves
 from ..tiling import Readable, shape_of
 from ..tomogram import HalfDifference, Tomogram, add_halves, open_tomogram
-from .application import Setting, check_contrast, open_for
+from .application import LOWEST_CONTRAST, Setting, check_contrast, noise_curve, open_for
 from .crops import wedge_preserving_symmetries
 from .domains import DomainVolume, check_tomogram, mask_padding
 from .missing_wedge import TiltRange, merge
@@ -38,8 +37,6 @@ from .translate import (
     unclipped,
 )
 
-#: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
-LOWEST_CONTRAST = 1.15
 #: Mirrored copies below which their spread says nothing.
 LEAST_COPIES = 4
 
@@ -191,10 +188,7 @@ def _noise_share(setting: _Setting, item: _Item) -> Curve:
                 f"no part of {item.path} is emptier than the rest, so its noise may be measured too high and its data "
                 "held too loosely; halves (even, odd) would measure it directly."
             )
-    measured = missing_wedge_mask(share.block, *setting.model.tilt_range)
-    frequency, values = radial_average(share.rho.clamp(0, 1).numpy(), share.block, inside=measured)
-    known = np.isfinite(values)
-    return frequency[known], values[known]
+    return noise_curve(share, setting.model.tilt_range)
 
 
 def _write_uncertainty(

@@ -15,7 +15,7 @@ import errno
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Iterator, Sequence, Tuple, Union
+from typing import Any, Callable, Iterator, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -119,6 +119,20 @@ def volume_statistics(volume: Any) -> VolumeStatistics:
         mean += shift * values.size / total
         count = total
     return VolumeStatistics(minimum, maximum, mean, math.sqrt(squares / count))
+
+
+def voxel_size_of(path: str, given: float, warn: Callable[[str], None]) -> float:
+    """The voxel size that was given, or else that of a file's header (0 when it has none), angstrom.
+
+    Where both are known and differ by more than 5 % the one that was given is taken, with a warning.
+    """
+    stored = read_header(path).voxel_size
+    if given and stored and abs(given - stored) > 0.05 * stored:
+        warn(
+            "the voxel size of %s was given as %g A, but its header says %g A; %g A is taken."
+            % (path, given, round(stored, 3), given)
+        )
+    return given or stored
 
 
 def check_finite_and_varying(volume: Union[str, os.PathLike, np.ndarray], name: str = "") -> VolumeStatistics:

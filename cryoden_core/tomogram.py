@@ -64,7 +64,7 @@ def open_tomogram(path: str, voxel_size: float, warn: Callable[[str], None]) -> 
     mrc.check_finite_and_varying(data, path)
     if reason := sign_of_tilt_series(path):
         warn(f"{path} looks like a tilt series ({reason}); what is wanted is the tomogram reconstructed from it.")
-    size = voxel_size or header.voxel_size
+    size = mrc.voxel_size_of(path, voxel_size, warn)
     if not size:
         warn(f"{path} has no voxel size and none was given; the output will have none either.")
     return Tomogram(path, data, size, header.origin, *robust_statistics(data))

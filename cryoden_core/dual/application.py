@@ -8,19 +8,15 @@ import numpy as np
 import torch
 
 from .. import mrc
-from ..fourier import missing_wedge_mask, radial_average
 from ..jobs import DualApplication, RunFolder
 from ..progress import Progress
-from ..spectrum import NoiseShare
 from ..tiling import Readable, TileFunction
 from .domains import DomainVolume, Scale, open_volume_for
 from .model import DualModel
-from .translate import LOWEST_CORRELATION, Curve, apply_network
+from .translate import LOWEST_CORRELATION, apply_network
 
 #: The grey scale of values that are written as they are.
 UNSCALED = Scale(0.0, 1.0, 1)
-#: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
-LOWEST_CONTRAST = 1.15
 
 
 @dataclass
@@ -98,11 +94,3 @@ def check_contrast(correlation: float, path: str, progress: Progress) -> None:
             f"the denoised volume has next to nothing in common with {path}: the model does not suit this tomogram, or "
             "the contrast was given wrongly."
         )
-
-
-def noise_curve(share: NoiseShare, tilt_range: tuple[float, float]) -> Curve:
-    """Noise power over power of a tomogram by frequency (cycles per voxel), the mean over measured directions."""
-    measured = missing_wedge_mask(share.block, *tilt_range)
-    frequency, values = radial_average(share.rho.clamp(0, 1).numpy(), share.block, inside=measured)
-    known = np.isfinite(values)
-    return frequency[known], values[known]

@@ -19,15 +19,15 @@ from ..jobs import DualWedgeJob, JobError, RunFolder, write_json
 from ..models import load_model, save_model
 from ..progress import Progress, read_metrics
 from ..runs import begin
-from ..spectrum import share_from_background
+from ..spectrum import block_shape
 from ..tiling import shape_of
 from ..tomogram import open_tomogram
 from ..training import Trainer, TrainingSettings
-from .application import LOWEST_CONTRAST, noise_curve
 from .crops import CropSource, wedge_preserving_symmetries
 from .domains import DomainVolume, Scale, check_tomogram, mask_padding, wedge_ratio, with_tilt_range
 from .missing_wedge import TiltRange, merge, missing_part
-from .translate import apply_network, filter_volume, network_function, scratch_volume
+from .transfer import noise_share
+from .translate import SPECTRUM_EDGE, apply_network, filter_volume, network_function, scratch_volume
 from .wedge_training import PRESETS, ConsistentTask, CycleTask, Filler, WedgePreset, WedgeTask
 
 SYSTEM = "dual wedge"
@@ -199,15 +199,15 @@ def _signal_weights(volume: DomainVolume, tilt_range: TiltRange, progress: Progr
     1.4 in place of 0.05 to 0.2); at a signal-to-noise ratio of 0.1.
     """
     progress.stage("measuring the noise")
-    share = share_from_background(volume.data, volume.scale.mean, volume.scale.sd)
-    if share.contrast < LOWEST_CONTRAST:
+    (frequency, noise), sure = noise_share(volume.data, None, (tilt_range.minimum, tilt_range.maximum), volume.inside)
+    if not sure:
         progress.warn(
             f"no part of {volume.path} is emptier than the rest, so what of it is noise cannot be told: the wedge is "
             "filled with noise too."
         )
         return None
-    frequency, noise = noise_curve(share, (tilt_range.minimum, tilt_range.maximum))
-    return 1 - np.interp(frequency_radius(share.block), frequency, noise).astype(np.float32)
+    block = block_shape(volume.shape, SPECTRUM_EDGE)
+    return 1 - np.interp(frequency_radius(block), frequency, noise).astype(np.float32)
 
 
 def _figures(volume: DomainVolume, output: str, tilt_range: TiltRange) -> dict[str, float]:

@@ -6,7 +6,6 @@ import math
 import os
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -176,13 +175,13 @@ def _change(
 
 
 def _noise_share(setting: _Setting, item: _Item) -> Curve:
-    doubt = (
-        f"no part of {item.path} is emptier than the rest, so its noise may be measured too high and its data held too "
-        "loosely; halves (even, odd) would measure it directly."
-    )
-    return noise_share(
-        item.data, item.difference, setting.model.tilt_range, partial(setting.progress.warn, doubt)
-    )  # fmt: skip
+    share, sure = noise_share(item.data, item.difference, setting.model.tilt_range)
+    if not sure:
+        setting.progress.warn(
+            f"no part of {item.path} is emptier than the rest, so its noise may be measured too high and its data held "
+            "too loosely; halves (even, odd) would measure it directly."
+        )
+    return share
 
 
 def _write_uncertainty(

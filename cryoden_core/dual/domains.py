@@ -121,7 +121,7 @@ def open_volume_for(
     header = mrc.read_header(path)
     data: np.ndarray = mrc.open_volume(path)
     found = mrc.check_finite_and_varying(data, path)
-    size = voxel_size or header.voxel_size
+    size = mrc.voxel_size_of(path, voxel_size, warn)
     if not size:
         raise JobError(f"{path} has no voxel size in its header; give it with the voxel size parameter of its domain.")
     if isinstance(target, int | float):

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import time
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -243,11 +242,12 @@ def _signal_share(
             add_halves(tomogram, even.path, odd.path, progress.warn)
             assert tomogram.difference is not None
             difference = HalfDifference(even.data, odd.data, tomogram.difference.gain)
-        doubt = (
-            f"no part of {volume.path} is emptier than the rest, so its noise may be measured too high and simulations "
-            "may show too little; halves (noisy_even, noisy_odd) would measure it directly."
-        )
-        share = noise_share(volume.data, difference, tilt_range, partial(progress.warn, doubt), volume.inside)
+        share, sure = noise_share(volume.data, difference, tilt_range, volume.inside)
+        if not sure:
+            progress.warn(
+                f"no part of {volume.path} is emptier than the rest, so its noise may be measured too high and "
+                "simulations may show too little; halves (noisy_even, noisy_odd) would measure it directly."
+            )
         noise += np.interp(frequency, *share)
     return frequency, 1 - noise / len(noisy.volumes)
 

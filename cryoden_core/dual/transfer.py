@@ -18,7 +18,7 @@ halves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -121,9 +121,8 @@ def noise_share(
     data: np.ndarray,
     difference: HalfDifference | None,
     tilt_range: tuple[float, float],
-    doubt: Callable[[], None],
     inside: np.ndarray | None = None,
-) -> Curve:
+) -> tuple[Curve, bool]:
     """Noise power over power of a tomogram by frequency, from its halves or from its emptiest parts.
 
     Parameters
@@ -134,10 +133,14 @@ def noise_share(
         Of its halves, None where there are none.
     tilt_range
         Degrees; only the measured region is looked at.
-    doubt
-        Called when no part of the tomogram is emptier than the rest, so that its noise may be measured too high.
     inside
         Where there are data, (z, y, x); None for everywhere.  The box around it is looked at.
+
+    Returns
+    -------
+    share, sure
+        ``sure`` is False when no part of the tomogram is emptier than the rest, so that its noise may be measured too
+        high.
     """
     if inside is not None:
         box = ndimage.find_objects(inside.astype(np.uint8))[0]
@@ -145,13 +148,12 @@ def noise_share(
         if difference is not None:
             difference = HalfDifference(difference.even[box], difference.odd[box], difference.gain)
     spectra = measure_spectra(data, *robust_statistics(data), difference)
-    if difference is None and spectra.share.contrast < LOWEST_CONTRAST:
-        doubt()
     measured = missing_wedge_mask(spectra.block, *tilt_range)
     frequency, total = radial_average(spectra.total.numpy(), spectra.block, inside=measured)
     _, noise = radial_average(spectra.noise.numpy(), spectra.block, inside=measured)
     known = np.isfinite(total) & np.isfinite(noise) & (total > 0)
-    return frequency[known], np.minimum(noise[known] / total[known], 1)
+    share = np.minimum(noise[known] / total[known], 1)
+    return (frequency[known], share), difference is not None or spectra.share.contrast >= LOWEST_CONTRAST
 
 
 def measure_transfer(

@@ -62,9 +62,13 @@ class ProtCryodenDualWedge(ProtCryodenDualApply, TiltRangeChoice):
         add_job_params(
             form,
             DualWedgeJob,
-            (("mode", "Mode", "*consistent* is the one to use."), ("preset", "Preset"),
-             ("steps", "Training steps (0: the preset's)", "Time grows in proportion.")),
-        )  # fmt: skip
+            (
+                ("mode", "Mode", "*consistent* is the one to use."),
+                ("signal_only", "Fill in signal only?"),
+                ("preset", "Preset"),
+                ("steps", "Training steps (0: the preset's)", "Time grows in proportion."),
+            ),
+        )
         self._defineFallbackParam(form)
         add_job_params(
             form,

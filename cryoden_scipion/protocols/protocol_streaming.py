@@ -165,8 +165,11 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
     @retry_on_sqlite_lock(log=logger)
     def _registerItem(self, tsId: str) -> None:
         with self._lock:
+            items = self._outputItems(tsId)
+            if not items:
+                return  # a set without items cannot be read
             output = self._outputSet()
-            for item in self._outputItems(tsId):
+            for item in items:
                 output.append(item)
                 output.update(item)
             output.write()

@@ -73,6 +73,7 @@ class TestDual(CryodenTest):
         return {
             "useGpu": False, "inputNoisy": cls.noisy, "inputClean": cls.domain.Tomograms, "steps": 2, "batch": 2,
             "preset": DUAL_PRESETS.index("fast"), "contrast": 1, "numberOfThreads": 1,
+            "checkEvery": 2,
         }  # fmt: skip
 
     @classmethod

@@ -70,6 +70,12 @@ class TestPick(CryodenTest):
         self.assertIn("*TS_empty*: 0 particles", summary)
         self.assertIn("3 particles of 140", self.protocol._methods()[0])
 
+    def test_no_set_is_made_before_there_is_a_pick(self):
+        protocol = self.newProtocol(ProtCryodenPick, inputSetOfTomograms=self.tomograms)
+        protocol._outputItems = lambda tsId: []
+        protocol._registerItem("TS_empty")
+        self.assertIsNone(getattr(protocol, "Coordinates", None))
+
     def test_the_mask_of_a_tomogram_reaches_the_core(self):
         masks = SetOfTomoMasks.create(self.protocol._getPath(), template="tomomasks%s.sqlite", suffix="Test")
         masks.setSamplingRate(synthetic.SAMPLING_RATE)

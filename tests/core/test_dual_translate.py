@@ -156,6 +156,7 @@ def test_another_voxel_size_is_resampled_and_pointed_out(tomogram: Path, tmp_pat
     found, result = denoised(tomogram, tmp_path / "out.mrc", voxel_size=8.0)
     assert found.shape == SHAPE and mrc.read_header(result["output"]).voxel_size == pytest.approx(8)
     assert any("8.00 A" in text for text in result["warnings"])
+    assert sum("given as 8 A, but its header says 10 A" in text for text in result["warnings"]) == 1
     assert result["correlation_of_means"] > 0.8
 
 

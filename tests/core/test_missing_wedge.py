@@ -205,7 +205,7 @@ def test_only_the_share_of_signal_is_filled_in_where_it_can_be_told(monkeypatch:
     weights = _signal_weights(noise_alone, TiltRange(), told)
     assert weights is not None and weights.max() < 0.25
     # Where no part is emptier than the rest nothing can be told.
-    monkeypatch.setattr("cryoden_core.dual.compensate.LOWEST_CONTRAST", 5.0)
+    monkeypatch.setattr("cryoden_core.dual.transfer.LOWEST_CONTRAST", 5.0)
     assert _signal_weights(noise_alone, TiltRange(), told) is None
     assert any("emptier than the rest" in text for text in told.warnings)
 

@@ -199,7 +199,7 @@ def test_only_the_share_of_signal_is_filled_in_where_it_can_be_told(monkeypatch:
     told = Progress(quiet=True)
     weights = _signal_weights(source(noisy).volumes[0], TiltRange(), told)
     assert weights is not None and not told.warnings
-    frequency, by_shell = radial_average(weights, (24, 24, 24))
+    frequency, by_shell = radial_average(weights, (32, 32, 32))
     assert by_shell[frequency < 0.1].min() > 0.5 > 0.15 > by_shell[frequency > 0.35].max() >= 0
     noise_alone = source(noise((48, 96, 64))).volumes[0]
     weights = _signal_weights(noise_alone, TiltRange(), told)

@@ -24,7 +24,7 @@ from cryoden_core.device import resolve_device
 from cryoden_core.excerpts import robust_statistics
 from cryoden_core.jobs import NmsgJob, RunFolder
 from cryoden_core.nmsg import paper
-from cryoden_core.nmsg.noise_model import measure_spectra
+from cryoden_core.noise_spectrum import measure_spectra
 from cryoden_core.progress import Progress
 from cryoden_core.spectrum import block_shape, mean_spectrum, resample_spectrum, smooth_spectrum
 from cryoden_core.tiling import shape_of

@@ -23,7 +23,7 @@ from cryoden_core import api, metrics, mrc
 from cryoden_core.excerpts import robust_statistics
 from cryoden_core.fourier import radial_power_spectrum
 from cryoden_core.jobs import write_json
-from cryoden_core.nmsg.noise_model import Spectra, measure_spectra
+from cryoden_core.noise_spectrum import Spectra, measure_spectra
 from cryoden_core.spectrum import band_means, mean_spectrum
 
 SHELLS = 16

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..fourier import is_measured
 from ..metrics import correlation
 from ..nets.critics import log_spectrum
 from .domains import DomainVolume, soft_clip
@@ -99,15 +100,17 @@ class Watch:
         """Power in the missing wedge over that in the measured region, of crops."""
         power = (2 * log_spectrum(volumes)).exp().mean(dim=(0, 1))
         nz, ny, half = power.shape
-        kz = (torch.arange(nz, device=power.device) - nz // 2)[:, None, None] / nz
-        ky = (torch.arange(ny, device=power.device) - ny // 2)[None, :, None] / ny
-        kx = torch.arange(half, device=power.device)[None, None, :] / (2 * half)
-        angle = torch.rad2deg(torch.atan2(kz.expand_as(power), kx.expand_as(power) + 1e-9))
-        radius = (kz**2 + ky**2 + kx**2).sqrt()
-        band = (radius > 0.1) & (radius < 0.35) & ((kz**2 + kx**2).sqrt() > 0.08)
+        kz = (np.arange(nz)[:, None, None] - nz // 2) / nz
+        ky = (np.arange(ny)[None, :, None] - ny // 2) / ny
+        kx = np.arange(half)[None, None, :] / (2 * half)
+        radius = np.sqrt(kz**2 + ky**2 + kx**2)
+        band = (radius > 0.1) & (radius < 0.35) & (np.hypot(kz, kx) > 0.08)
         low, high = self.task.tilt_range
-        missing = band & ((angle < low - 3) | (angle > high + 3))
-        return float(power[missing].mean() / power[band & (angle > low + 3) & (angle < high - 3)].mean())
+        # The window blurs the edge of the wedge.
+        missing = band & ~is_measured(kz, kx, max(-90.0, low - 3), min(90.0, high + 3))
+        measured = band & is_measured(kz, kx, low + 3, high - 3)
+        means = [float(power[torch.from_numpy(mask).to(power.device)].mean()) for mask in (missing, measured)]
+        return means[0] / means[1]
 
 
 def largest_shift(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -99,7 +99,8 @@ class DualTask:
         try:
             return self._step(step, trainer)
         except Exception as error:
-            if not is_out_of_memory(error) or self.batch_divisor > 1:
+            # Of several processes all must make the same steps.
+            if not is_out_of_memory(error) or self.batch_divisor > 1 or trainer.world > 1:
                 raise
         self.batch_divisor = 2
         trainer.progress.warn("memory ran out; going on with batches of half the size.")

@@ -58,6 +58,7 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
     noisy, clean = _open_domains(job, preset, progress)
     pair = _open_pair(job, preset, progress)
     halves = _open_halves(job, preset, noisy, progress)
+    share = _signal_share(job, noisy, halves, progress) if preset.transfer else None
     steps = preset.steps or _steps_of_epochs(preset, noisy, clean)
     warn_of_a_long_training(job.preset, steps, device, progress)
     mrc.check_writable(job.model)
@@ -65,14 +66,14 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
     empty = match_empty_shares(noisy, clean, preset.patch, torch.Generator().manual_seed(job.seed))
     if empty > 0:
         progress.say(f"{100 * empty:.0f} % of the clean crops hold no structure.")
-    task = WatchedTask(noisy, clean, preset, (job.tilt_min, job.tilt_max), device, job.seed)
-    if preset.transfer:
-        progress.stage("measuring signal and noise of the two domains")
-        task.measure_transfer(_signal_share(job, noisy, halves, progress))
+    task = WatchedTask(
+        noisy, clean, preset, (job.tilt_min, job.tilt_max), device, job.seed, folder=folder, pair=pair,
+        every=job.check_every or max(1, steps // CHECKS),
+    )  # fmt: skip
     task.halves = halves
-    task.watch = Watch(task, pair, job.seed)
-    task.every = job.check_every or max(1, steps // CHECKS)
-    task.folder = folder
+    if share is not None:
+        progress.stage("measuring what the tomograms show of the clean volumes")
+        task.measure_transfer(share)
     settings = TrainingSettings(
         steps, warm_up=0.02 if preset.schedule == "linear" else 0.0, ema_decay=preset.ema, clip=preset.clip,
         schedule=preset.schedule, final_rate=0.02, precision=preset.precision,
@@ -100,12 +101,27 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
 
 
 class WatchedTask(DualTask):
-    """The training with a look at its health now and then, on its moving averages."""
+    """The training with a look at its health now and then, on its moving averages.
 
-    watch: Watch
-    folder: RunFolder
-    every: int
-    _sure_steps = 0
+    Parameters
+    ----------
+    domains
+        As :class:`DualTask` wants them, and all that follows.
+    folder
+        Of the run, for the pictures.
+    pair
+        A noisy volume and its truth, when one is known.
+    every
+        Steps between two looks.
+    """
+
+    def __init__(
+        self, *domains: Any, folder: RunFolder, pair: tuple[DomainVolume, DomainVolume] | None, every: int
+    ) -> None:  # fmt: skip
+        super().__init__(*domains)
+        self.folder, self.every = folder, every
+        self.watch = Watch(self, pair, self.seed)
+        self._sure_steps = 0
 
     def step(self, step: int, trainer: Trainer) -> dict[str, float]:
         """One step; every so often the figures of :mod:`alarms` are logged and looked at."""
@@ -232,6 +248,7 @@ def _signal_share(
     job: DualTrainJob, noisy: CropSource, halves: tuple[CropSource, CropSource] | None, progress: Progress
 ) -> Curve:
     """Share of the noisy domain's power that is signal, by frequency: the mean over its tomograms."""
+    progress.stage("measuring signal and noise")
     frequency, tilt_range = np.linspace(0, 0.5, TRANSFER_EDGE + 1), (job.tilt_min, job.tilt_max)
     noise = np.zeros_like(frequency)
     for number, volume in enumerate(noisy.volumes):
@@ -255,6 +272,8 @@ def _signal_share(
 def _open_pair(job: DualTrainJob, preset: Preset, progress: Progress) -> tuple[DomainVolume, DomainVolume] | None:
     if not job.validation_noisy:
         return None
+    if job.validation_noisy in job.noisy:
+        progress.warn(f"{job.validation_noisy} is trained on too: how it is denoised says little about others.")
     noisy = _open(job, job.validation_noisy, "noisy", preset, progress)
     truth = _open(job, job.validation_clean, "clean", preset, progress)
     if noisy.shape != truth.shape:

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from ..excerpts import robust_statistics
 from ..fourier import frequency_radius, missing_wedge_mask, radial_average
-from ..nmsg.noise_model import measure_spectra
+from ..noise_spectrum import measure_spectra
 from ..spectrum import hann_window, resample_spectrum
 from ..tomogram import HalfDifference
 from .crops import CropSource, batches

@@ -114,6 +114,10 @@ class DualTrainJob(ComputeJob):
                 "a validation needs a tomogram and its truth: 'validation_noisy' is %r, 'validation_clean' is %r."
                 % (self.validation_noisy, self.validation_clean)
             )
+        for name, volumes in (("noisy", self.noisy), ("clean", self.clean)):
+            twice = [path for path in volumes if volumes.count(path) > 1]
+            if twice:
+                raise JobError("%s is given twice among the %s volumes; leave one out." % (twice[0], name))
         both = {os.path.abspath(path) for path in self.noisy} & {os.path.abspath(path) for path in self.clean}
         if both:
             raise JobError("%s is given as noisy and as clean; it can only be one of them." % sorted(both)[0])

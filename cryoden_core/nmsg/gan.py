@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from ..nets.critics import NoiseCritic3d, gradient_penalty
+from ..noise_spectrum import Spectra
 from ..progress import Progress
 from ..tiling import Shape
 from ..training import Trainer, TrainingSettings
-from .noise_model import Spectra, SpectralNoiseModel, excess_kurtosis
+from .noise_model import SpectralNoiseModel, excess_kurtosis
 from .noise_report import noise_band
 
 #: Fewer independent blocks of real noise than this cannot teach a network what noise is.

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..noise_spectrum import Spectra, measure_spectra
 from ..progress import Progress
 from ..spectrum import block_corners, block_shape, read_block
 from ..tiling import shape_of
 from ..tomogram import Tomogram
 from . import gan
-from .noise_model import NoiseLevel, NoiseModel, Spectra, SpectralNoiseModel, measure_spectra
+from .noise_model import NoiseLevel, NoiseModel, SpectralNoiseModel
 from .noise_report import NoiseReport, make_report
 
 #: Blocks of real noise that the report looks at.

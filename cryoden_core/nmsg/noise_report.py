@@ -15,9 +15,10 @@ import torch
 from scipy import stats
 
 from ..fourier import cone_index, frequency_axes, frequency_radius
+from ..noise_spectrum import Spectra
 from ..spectrum import bands, hann_window
 from ..tiling import Shape
-from .noise_model import NoiseModel, Spectra, excess_kurtosis
+from .noise_model import NoiseModel, excess_kurtosis
 
 
 @dataclass(frozen=True)

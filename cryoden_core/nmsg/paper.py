@@ -23,13 +23,13 @@ from torch import nn
 from .. import mrc
 from ..jobs import NmsgTraining, RunFolder
 from ..nets.topaz_unet import TopazUNet3d
+from ..noise_spectrum import Spectra, measure_spectra
 from ..progress import Progress
 from ..spectrum import read_block
 from ..tiling import Shape, apply_tiled
 from ..tomogram import Tomogram
 from ..training import Trainer, TrainingSettings
 from .guidance import SparsityExtractor
-from .noise_model import Spectra, measure_spectra
 
 UPSAMPLING = (1, 2, 2)
 FILTER_MARGIN = 8

@@ -49,7 +49,7 @@ def tiny(monkeypatch, request):
     """The fast preset with the smallest networks; pictures, which take longer than the training, in one test only."""
     if "command" not in request.node.name:
         monkeypatch.setattr(train, "_write_pictures", lambda folder, task: None)
-    small = dataclasses.replace(PRESETS["fast"], features=4, depth=1, batch=2, critic_features=4)
+    small = dataclasses.replace(PRESETS["fast"], patch=16, features=4, depth=1, batch=2, critic_features=4)
     monkeypatch.setitem(presets.PRESETS, "fast", small)
 
 
@@ -330,7 +330,7 @@ def test_volumes_of_other_voxel_sizes_join_at_the_models(files, tmp_path):
 
 
 def test_a_short_training_denoises_simulates_and_uses_its_noise(files, tmp_path, monkeypatch):
-    monkeypatch.setitem(presets.PRESETS, "fast", dataclasses.replace(FAST, schedule="constant"))
+    monkeypatch.setitem(presets.PRESETS, "fast", dataclasses.replace(FAST, patch=16, batch=8, schedule="constant"))
     about = {"validation_noisy": files["noisy"][0], "validation_clean": files["truth"]}
     run(job(files, tmp_path / "a", steps=60, **about), quiet=True)
     figures = read_json(str(tmp_path / "a" / "result.json"))["figures"]

@@ -12,7 +12,8 @@ from cryoden_core.jobs import RunFolder
 from cryoden_core.nets.critics import NoiseCritic3d, gradient_penalty
 from cryoden_core.nmsg import gan
 from cryoden_core.nmsg.gan import NoiseGenerator, NoiseTask, draw
-from cryoden_core.nmsg.noise_model import Spectra, SpectralNoiseModel, excess_kurtosis
+from cryoden_core.nmsg.noise_model import SpectralNoiseModel, excess_kurtosis
+from cryoden_core.noise_spectrum import Spectra
 from cryoden_core.progress import Progress
 from cryoden_core.spectrum import NoiseShare
 from cryoden_core.training import Interrupted

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from cryoden_core.excerpts import robust_statistics
-from cryoden_core.nmsg.noise_model import NoiseLevel, SpectralNoiseModel, excess_kurtosis, measure_spectra
+from cryoden_core.nmsg.noise_model import NoiseLevel, SpectralNoiseModel, excess_kurtosis
+from cryoden_core.noise_spectrum import measure_spectra
 from cryoden_core.spectrum import NoiseShare, share_from_background
 from cryoden_core.tomogram import HalfDifference
 from tests.core.noise_volumes import SHAPE, coloured, mean_power, ramp_power, shell_means, specimen, wedge

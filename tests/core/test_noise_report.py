@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from cryoden_core.fourier import frequency_radius
-from cryoden_core.nmsg.noise_model import Spectra, SpectralNoiseModel, measure_spectra
+from cryoden_core.nmsg.noise_model import SpectralNoiseModel
 from cryoden_core.nmsg.noise_report import Check, NoiseReport, make_report, noise_band
+from cryoden_core.noise_spectrum import Spectra, measure_spectra
 from cryoden_core.spectrum import NoiseShare
 from cryoden_core.tomogram import HalfDifference
 from tests.core.noise_volumes import as_measured, coloured, ramp_power, specimen

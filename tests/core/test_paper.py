@@ -9,8 +9,8 @@ import torch
 from cryoden_core import mrc
 from cryoden_core.jobs import NmsgJob, RunFolder
 from cryoden_core.nmsg import paper
-from cryoden_core.nmsg.noise_model import measure_spectra
 from cryoden_core.nmsg.paper import PaperRecipe, PaperTask, upsample, write_synthetic
+from cryoden_core.noise_spectrum import measure_spectra
 from cryoden_core.progress import Progress
 from cryoden_core.tomogram import Tomogram, open_tomogram
 from tests.core.noise_volumes import as_measured, coloured, specimen

@@ -53,8 +53,8 @@ class DualTrainJob(ComputeJob):
         "", "file of the tilt angles (.tlt, .rawtlt), whose smallest and largest are taken for the tilt range"
     )
     noisy_even: List[str] = parameter(
-        [], "even halves of the noisy tomograms in their order (MRC); with the odd ones the denoiser is also asked to "
-        "tell one half from the other",
+        [], "even halves of the noisy tomograms in their order (MRC); with the odd ones the noise is measured "
+        "directly, and the denoiser is also asked to tell one half from the other",
     )  # fmt: skip
     noisy_odd: List[str] = parameter([], "odd halves of the noisy tomograms in their order (MRC)")
     noisy_masks: List[str] = parameter(

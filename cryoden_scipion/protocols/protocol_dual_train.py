@@ -104,9 +104,10 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
             BooleanParam,
             default=False,
             label="Use the half maps?",
-            help="The denoiser is also asked to tell the even from the odd tomogram and the other way round, which "
-            "only what is really there allows. It is meant for specimens that the clean volumes do not know well. All "
-            "tomograms must have half maps then, and a step takes longer.",
+            help="Recommended where there are half maps: they tell directly how much of the tomograms is noise, which "
+            "is otherwise measured on their emptiest parts. The denoiser is also asked to tell the even from the odd "
+            "tomogram and the other way round, which only what is really there allows. All tomograms must have half "
+            "maps then, and a step takes longer.",
         )
         self._defineTiltRangeParams(form, DualTrainJob)
         form.addParam(

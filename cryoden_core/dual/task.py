@@ -88,9 +88,11 @@ class DualTask:
             drawn = batches(source, MEASURED_BATCHES, 8, edge, self.seed)
             self.critics[critic].spectral.measure(crops.to(self.device) for crops in drawn)
 
-    def measure_transfer(self, signal_share: Curve) -> None:
-        """Give the simulator its filters; the same for every process."""
-        filters = measure_transfer(self.noisy, self.clean, signal_share, self.tilt_range, self.seed)
+    def measure_transfer(self, signal_share: Curve, clean_has_wedge: bool = False) -> None:
+        """Give the simulator its filters (see :func:`transfer.measure_transfer`); the same for every process."""
+        filters = measure_transfer(
+            self.noisy, self.clean, signal_share, self.tilt_range, self.seed, clean_has_wedge
+        )  # fmt: skip
         assert self.simulator.transfer is not None
         self.simulator.transfer.set(*filters)
 

@@ -73,7 +73,7 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
     task.halves = halves
     if share is not None:
         progress.stage("measuring what the tomograms show of the clean volumes")
-        task.measure_transfer(share)
+        task.measure_transfer(share, job.clean_kind == "tomogram")
     settings = TrainingSettings(
         steps, warm_up=0.02 if preset.schedule == "linear" else 0.0, ema_decay=preset.ema, clip=preset.clip,
         schedule=preset.schedule, final_rate=0.02, precision=preset.precision,

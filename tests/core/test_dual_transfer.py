@@ -66,6 +66,18 @@ def test_filters_are_found_again(domains):
         assert np.median(np.abs(found[inside] / wanted[inside] - 1)) < 0.12
 
 
+def test_a_clean_domain_of_tomograms_is_measured_where_its_views_measure(domains):
+    noisy, clean, share = domains
+    wedge = missing_wedge_mask(SHAPE, *TILTS)
+    seen = source(*(filtered(volume.data, wedge) for volume in clean.volumes))
+    whole = measure_transfer(noisy, clean, share, TILTS, 0)[0].numpy()
+    inside = (missing_wedge_mask((TRANSFER_EDGE,) * 3, -50, 50) > 0) & block_band(0.1, 0.35)
+    same = measure_transfer(noisy, seen, share, TILTS, 0, clean_has_wedge=True)[0].numpy()
+    wrong = measure_transfer(noisy, seen, share, TILTS, 0)[0].numpy()
+    assert np.median(same[inside] / whole[inside]) == pytest.approx(1, abs=0.06)
+    assert np.median(wrong[inside] / whole[inside]) > 1.1
+
+
 def test_filters_have_the_missing_wedge(domains):
     signal, noise = (weights.numpy() for weights in measure_transfer(*domains, TILTS, seed=0))
     deep = (missing_wedge_mask((TRANSFER_EDGE,) * 3, -72, 72) == 0) & block_band(0.15, 0.45)

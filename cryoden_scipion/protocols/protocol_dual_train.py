@@ -104,7 +104,7 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
             BooleanParam,
             default=False,
             label="Use the half maps?",
-            help="Recommended where there are half maps: they tell directly how much of the tomograms is noise, which "
+            help="Recommended for crowded tomograms: half maps tell directly how much of the tomograms is noise, which "
             "is otherwise measured on their emptiest parts. The denoiser is also asked to tell the even from the odd "
             "tomogram and the other way round, which only what is really there allows. All tomograms must have half "
             "maps then, and a step takes longer.",

@@ -32,7 +32,7 @@ from .translate import LOWEST_CORRELATION, grey_scale
 
 CHECKS = 10
 
-#: A step of the presets robust and paper on two cores with bfloat16 (measured 10.4; 16.3 on one).
+#: A step of the preset robust on one core with bfloat16 (measured 10 to 16, on shared computers).
 SECONDS_ON_A_CPU = 10
 
 

@@ -1,7 +1,8 @@
 """The unstructured noise of DUAL for whole volumes: drawn, or found in a tomogram; and the job ``dual encode-noise``.
 
 Drawn noise is P Gn(z) with z from N(0, 1); that of a tomogram t is Gn(E(t)) (Zeng et al. 2024, equations 1 and 2).
-Both are in the simulator's units, in which a clean volume has spread 1 and density is bright.
+Both are in the simulator's units: white, and with spread 1 about as strong as in the tomograms where the simulator has
+measured filters; in others the clean volume has spread 1.  Density is bright.
 """
 
 from __future__ import annotations

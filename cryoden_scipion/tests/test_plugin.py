@@ -14,11 +14,12 @@ from pyworkflow.protocol import Protocol
 from pyworkflow.tests import BaseTest, setupTestProject
 
 import cryoden_scipion
-from cryoden_core.jobs import NMSG_PRESETS, NOISE_MODELS, NmsgJob, default_of
+from cryoden_core.jobs import DUAL_PRESETS, NMSG_PRESETS, NOISE_MODELS, NmsgJob, default_of
 
 from .. import Plugin, protocols
 from ..constants import CRYODEN_ENV_ACTIVATION, CRYODEN_HOME, CRYODEN_LOADER, CRYODEN_PYTHON
 from ..protocols import ProtCryodenNmsgDenoise
+from ..protocols.protocol_dual_clean_domain import FILES
 
 
 def leaves(menu, path=()):
@@ -179,25 +180,61 @@ class TestEnvironment(unittest.TestCase):
 
 
 class TestTemplate(BaseTest):
-    """The workflow that the project window offers."""
+    """The workflows that the project window offers."""
 
-    def test_the_template_becomes_an_import_and_a_denoising_that_are_connected(self):
-        setupTestProject(type(self))
-        (template,) = cryoden_scipion._pluginInstance.getTemplates()
-        self.assertIn("NMSG", template.description)
+    @classmethod
+    def setUpClass(cls):
+        setupTestProject(cls)
+        cls.folder = os.path.join(tempfile.mkdtemp(), "my volumes")
+        os.makedirs(cls.folder)
+
+    def load(self, name, **values):
+        """The runs that a template becomes, by the name of their class."""
+        before = {run.getObjId() for run in self.proj.getRuns()}
+        (template,) = [found for found in cryoden_scipion._pluginInstance.getTemplates() if found.name == name]
         template.replaceEnvVariables()
         template.parseContent()
-        folder = os.path.join(tempfile.mkdtemp(), "my tomograms")
-        os.makedirs(folder)
-        template.setParamValue("path", folder)
-        template.setParamValue("sr", "13.6")
-        template.setParamValue("gpu", "false")
+        for alias, value in values.items():
+            self.assertEqual(template.setParamValue(alias, value), 1, alias)
         self.proj.loadProtocols(template.createTemplateFile())
-        runs = {run.getClassName(): run for run in self.proj.getRuns()}
+        return {run.getClassName(): run for run in self.proj.getRuns() if run.getObjId() not in before}
+
+    def test_each_template_says_for_which_method_it_is(self):
+        found = {template.name: template.description for template in cryoden_scipion._pluginInstance.getTemplates()}
+        self.assertEqual(sorted(found), ["denoise_tomograms_nmsg", "learn_from_clean_volumes_dual"])
+        for name, description in found.items():
+            self.assertIn(name.rsplit("_", 1)[1].upper(), description)
+
+    def test_the_template_of_nmsg_becomes_an_import_and_a_denoising_that_are_connected(self):
+        runs = self.load("denoise_tomograms_nmsg", path=self.folder, sr="13.6", gpu="false")
         self.assertEqual(sorted(runs), ["ProtCryodenNmsgDenoise", "ProtImportTomograms"])
         denoise, source = runs["ProtCryodenNmsgDenoise"], runs["ProtImportTomograms"]
-        self.assertEqual(source.filesPath.get(), folder)
+        self.assertEqual(source.filesPath.get(), self.folder)
         self.assertEqual(source.samplingRate.get(), 13.6)
         self.assertFalse(denoise.useGpu.get())
         self.assertEqual(NMSG_PRESETS[denoise.preset.get()], "default")
         self.assertEqual(denoise.inputSetOfTomograms.getObjValue().getObjId(), source.getObjId())
+
+    def test_the_template_of_dual_connects_a_training_with_all_that_its_model_is_for(self):
+        runs = self.load(
+            "learn_from_clean_volumes_dual", path=self.folder, templates=self.folder, sr="13.6", gpu="false",
+            preset="1", diameter="120",
+        )  # fmt: skip
+        source, domain = runs.pop("ProtImportTomograms"), runs.pop("ProtCryodenDualCleanDomain")
+        train, denoise = runs.pop("ProtCryodenDualTrain"), runs.pop("ProtCryodenDualDenoise")
+        pick, simulate = runs.pop("ProtCryodenPick"), runs.pop("ProtCryodenDualSimulate")
+        self.assertEqual(runs, {})
+        self.assertEqual((domain.templateSource.get(), domain.templatePath.get()), (FILES, self.folder))
+        self.assertEqual((train.useGpu.get(), DUAL_PRESETS[train.preset.get()]), (False, "fast"))
+        self.assertEqual(pick.diameter.get(), 120)
+        for run in (denoise, simulate):
+            self.assertTrue(run.cpuFallback.get())
+        for pointer, made_by, output in (
+            (train.inputNoisy, source, "Tomograms"), (train.inputClean, domain, "Tomograms"),
+            (denoise.inputSetOfTomograms, source, "Tomograms"), (denoise.inputModel, train, "model"),
+            (pick.inputSetOfTomograms, denoise, "Tomograms"), (simulate.inputSetOfTomograms, domain, "Tomograms"),
+            (simulate.inputModel, train, "model"), (simulate.inputCoordinates, domain, "Coordinates"),
+            (simulate.inputLabels, domain, "Labels"),
+        ):  # fmt: skip
+            self.assertEqual((pointer.getObjValue().getObjId(), pointer.getExtended()), (made_by.getObjId(), output))
+            self.assertIn(output, made_by._possibleOutputs)

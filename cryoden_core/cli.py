@@ -1,7 +1,7 @@
 """The command ``cryoden``: one sub-command for each job, made from the definitions in :mod:`cryoden_core.jobs`.
 
 Exit codes: 0 done; 1 an unexpected failure; 2 wrong input or parameter; 3 the device asked for is absent; 75 stopped on
-request, to be continued with ``--resume``.
+request, to be continued with ``--resume`` where the command has it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from .jobs import (
     Job,
     JobError,
     Parameter,
+    ResumableJob,
     default_of,
     parameters_of,
     read_job,
@@ -170,7 +171,7 @@ def _job_command(job: type[Job]) -> Any:
     hints = typing.get_type_hints(job)
     fields: list[Any] = []
     # What every job shares, such as the device, comes last: the help opens with what this command is about.
-    shared = {field.name for field in dataclasses.fields(ComputeJob)}
+    shared = {field.name for field in dataclasses.fields(ResumableJob)}
     for field in sorted(dataclasses.fields(job), key=lambda field: field.name in shared):
         about = field.metadata["parameter"]
         kind: Any = hints[field.name]
@@ -238,7 +239,9 @@ class RunCommand:
 
     job: Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="job file", metavar="JOB.json")]
     device: Annotated[str, tyro.conf.arg(help="in place of the job's device; empty keeps it")] = ""
-    resume: Annotated[bool, tyro.conf.arg(help="go on from the checkpoint, if there is one")] = False
+    resume: Annotated[
+        bool, tyro.conf.arg(help="go on from what an interrupted run has left, where the job can; others start anew")
+    ] = False
 
     def execute(self) -> int:
         """Read, adjust, run."""

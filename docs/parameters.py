@@ -52,6 +52,10 @@ def table(owner: type[Job]) -> str:
     """The table of one class, headed by its docstring."""
     about = inspect.getdoc(owner).split("\n\n")[0].replace("\n", " ").rstrip(".")
     heading = f"``{owner.system}``: {about[0].lower()}{about[1:]}." if owner.system else f"{about}."
+    if not owner.system:
+        # What several jobs share: say which.
+        heading += " For " + ", ".join(f"``{job.system}``" for job in SYSTEMS.values() if issubclass(job, owner))
+        heading += "."
     lines = [heading, "", ".. list-table::", "   :header-rows: 1", "   :widths: 20 12 68", ""]
     lines += row("Parameter", "Default", "Meaning")
     for name, parameter in own_parameters(owner).items():

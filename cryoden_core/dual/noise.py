@@ -159,7 +159,7 @@ def _crops(volume: Readable, edge: int) -> Iterator[tuple[tuple[slice, ...], np.
 
 @contextlib.contextmanager
 def noise_fields(
-    setting: Setting, shape: Shape, lent: np.ndarray | None, number: int, count: int
+    setting: Setting, shape: Shape, lent: np.ndarray | None, seed: int, number: int, count: int
 ) -> Iterator[list[np.ndarray]]:
     """The noise of a simulation, ``count`` independent fields (z, y, x) on disk.
 
@@ -167,12 +167,12 @@ def noise_fields(
     ----------
     lent
         The noise of a tomogram (:func:`noise_of`), of any size, that is taken in place of drawn noise.
-    number
-        Of the simulation.  The first field of the first one has the lent noise voxel by voxel, all others from another
-        place on.
+    seed, number
+        Of the run, and of the simulation in it.  The first field of the first one has the lent noise voxel by voxel,
+        all others from another place on.
     """
     # The draws of two seeds have no field in common.
-    seeds = torch.Generator().manual_seed(setting.job.seed * 1_000_003 + number)
+    seeds = torch.Generator().manual_seed(seed * 1_000_003 + number)
     with contextlib.ExitStack() as stack:
         fields = []
         for index in range(count):

@@ -9,6 +9,7 @@ with m another draw: their noise is independent where Gs is linear, and their me
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import time
@@ -25,7 +26,7 @@ from ..excerpts import robust_statistics
 from ..jobs import DualConvertJob, DualSimulateJob, DualSimulation, JobError, RunFolder, whole_file, write_json
 from ..phantom.particles import read_star, write_star
 from ..progress import Progress
-from ..runs import begin
+from ..runs import Finished, begin, file_state
 from ..tiling import Readable
 from .application import Setting, check_contrast, load_model, open_for, write_on_file_grid
 from .domains import DomainVolume, Scale, soft_clip, soft_unclip
@@ -85,24 +86,37 @@ def simulate(job: DualSimulateJob, progress: Progress) -> dict[str, Any]:
     if job.labels and tuple(mrc.open_volume(job.labels).shape) != clean.file_shape:
         raise JobError(f"the labels {job.labels} have another size than {job.input}; give those of this map.")
     begin(setting.folder, job)
-    written: dict[str, list[Any]] = {"outputs": [], "halves": [], "labels": [], "coordinates": []}
+    finished = Finished(setting.folder.finished, _made_from(job))
     with lent_noise(setting, source) as lent:
         if lent is not None and job.noise:
             point_out_spread(setting, lent, job.noise)
         for number, output in enumerate(job.outputs()):
+            if finished.has(job.files_of(output)):
+                continue
             name = f" {number + 1} of {job.draws}" if job.draws > 1 else ""
-            with noise_fields(setting, clean.shape, lent, number, 1 + job.halves) as noises:
+            with noise_fields(setting, clean.shape, lent, job.seed, number, 1 + job.halves) as noises:
                 _simulate_one(setting, clean, noises, [output, *job.halves_of(output)], name)
-            written["outputs"].append(output)
-            if job.halves:
-                written["halves"].append(job.halves_of(output))
             if job.labels:
-                written["labels"].append(_copy(job.labels, job.labels_of(output)))
+                _copy(job.labels, job.labels_of(output))
             if job.coordinates:
-                star = job.coordinates_of(output)
-                write_star(particles, star, os.path.splitext(os.path.basename(output))[0])
-                written["coordinates"].append(star)
-    return _finish(setting, {"output": written["outputs"][0], **written}, start)
+                write_star(particles, job.coordinates_of(output), os.path.splitext(os.path.basename(output))[0])
+            finished.add(job.files_of(output))
+    outputs = job.outputs()
+    written = {
+        "output": outputs[0], "outputs": outputs,
+        "halves": [job.halves_of(output) for output in outputs if job.halves],
+        "labels": [job.labels_of(output) for output in outputs if job.labels],
+        "coordinates": [job.coordinates_of(output) for output in outputs if job.coordinates],
+    }  # fmt: skip
+    return _finish(setting, written, start)
+
+
+def _made_from(job: DualSimulateJob) -> dict[str, Any]:
+    """What a draw depends on, apart from its number."""
+    ignored = ("resume", "device", "cpu_fallback", "threads", "run_folder", "output", "draws")
+    asked = {name: value for name, value in dataclasses.asdict(job).items() if name not in ignored}
+    files = (job.input, job.model, job.noise_from, job.labels, job.coordinates)
+    return {"job": asked, "files": {path: file_state(path) for path in files if path}}
 
 
 def convert(job: DualConvertJob, progress: Progress) -> dict[str, Any]:
@@ -114,7 +128,7 @@ def convert(job: DualConvertJob, progress: Progress) -> dict[str, Any]:
     setting, volume, source = _prepare(job, progress, "clean" if job.to == "noisy" else "noisy")
     begin(setting.folder, job)
     if job.to == "noisy":
-        with lent_noise(setting, source) as lent, noise_fields(setting, volume.shape, lent, 0, 1) as noises:
+        with lent_noise(setting, source) as lent, noise_fields(setting, volume.shape, lent, job.seed, 0, 1) as noises:
             _simulate_one(setting, volume, noises, [job.output], "")
     else:
         network = unclipped(network_function(setting.model.denoiser, setting.device))
@@ -205,11 +219,10 @@ def _write(setting: _Setting, volume: DomainVolume, values: Readable, path: str)
     write_on_file_grid(volume, values, path, setting.job.output_mode, setting.scale)
 
 
-def _copy(source: str, target: str) -> str:
+def _copy(source: str, target: str) -> None:
     """A copy, whole or not at all."""
     with mrc.errors_of_writing(target), whole_file(target) as temporary:
         shutil.copyfile(source, temporary)
-    return target
 
 
 def _finish(setting: _Setting, written: dict[str, Any], start: float) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import os
 from ..jobs import ComputeJob, JobError, RunFolder, parameters_of, read_job
 
 #: What belongs to the input of the first run alone.
-_OWN = ("even", "odd", "output_even", "output_odd", "mask", "save_model", "uncertainty", "run_folder", "train_with")
+_OWN = ("even", "odd", "output_even", "output_odd", "mask", "save_model", "uncertainty", "run_folder", "train_with",
+        "resume")  # fmt: skip
 
 
 def read_method(path: str) -> ComputeJob:
@@ -45,5 +46,5 @@ def repeat(path: str, input: str, output: str) -> None:
     if "model" in given and not given["model"] and os.path.exists(trained):
         given["model"] = trained
     given.update({name: type(given[name])() for name in _OWN if name in given})
-    given.update({name: False for name in ("resume",) if name in given}, input=input, output=output)
+    given.update(input=input, output=output)
     run(type(job).from_parameters(given), quiet=True)

@@ -26,6 +26,7 @@ from .contract import (
     Job,
     JobError,
     Parameter,
+    ResumableJob,
     default_of,
     parameters_of,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "PhantomJob",
     "PickJob",
     "ReconstructionJob",
+    "ResumableJob",
     "RunFolder",
     "SirtJob",
     "TrainingSetJob",

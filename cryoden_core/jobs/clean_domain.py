@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import Job, JobError, parameter
+from .contract import Job, JobError, parameter, seed_parameter
 from .files import RunFolder
 
 #: Packing takes 16 bytes for each voxel: 32 GB.
@@ -26,7 +26,7 @@ class CleanDomainJob(Job):
     height: int = parameter(512, "size along y, the tilt axis", unit="voxels", minimum=32, maximum=8192)
     width: int = parameter(512, "size along x", unit="voxels", minimum=32, maximum=8192)
     voxel_size: float = parameter(10.0, "voxel size", unit="angstrom", minimum=2.0, maximum=50.0)
-    seed: int = parameter(1, "seed of every random number", minimum=0, maximum=2**31 - 1)
+    seed: int = seed_parameter()
     sign: str = parameter("bright", "bright or dark protein in the densities", choices=("bright", "dark"))
 
     templates: List[str] = parameter(

@@ -204,6 +204,11 @@ def output_mode_parameter() -> str:
     return parameter("float32", "number format of the output", choices=("float32", "float16", "int8"), expert=True)
 
 
+def seed_parameter() -> int:
+    """The parameter ``seed`` of the jobs that draw random numbers."""
+    return parameter(1, "seed of every random number", minimum=0, maximum=2**31 - 1)
+
+
 @dataclass
 class ComputeJob(Job):
     """What every job that computes on a device shares."""
@@ -211,8 +216,6 @@ class ComputeJob(Job):
     device: str = parameter("auto", "where to compute: auto, cpu, cuda or cuda:N")
     cpu_fallback: bool = parameter(False, "go on without a GPU when the one that was asked for is absent")
     threads: int = parameter(0, "CPU threads; 0 takes all that this process may use", minimum=0, maximum=1024)
-    seed: int = parameter(1, "seed of every random number", minimum=0, maximum=2**31 - 1)
-    resume: bool = parameter(False, "go on from the checkpoint of an interrupted run")
     run_folder: str = parameter(
         "", "folder for progress, metrics, report and checkpoint; empty puts '<output>_cryoden' beside the output"
     )
@@ -221,6 +224,13 @@ class ComputeJob(Job):
         device = self.device
         if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdigit()):
             raise JobError("parameter 'device' must be auto, cpu, cuda or cuda:N, not %r." % device)
+
+
+@dataclass
+class ResumableJob(ComputeJob):
+    """What every job shares that keeps its work where it is interrupted."""
+
+    resume: bool = parameter(False, "go on from what an interrupted run of the same job has left")
 
 
 def refuse_clashes(inputs: Sequence[str], outputs: Sequence[str]) -> None:

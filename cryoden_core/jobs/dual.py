@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import ComputeJob, JobError, parameter
+from .contract import JobError, ResumableJob, parameter, seed_parameter
 from .files import RunFolder
 
 DUAL_PRESETS = ("robust", "fast", "paper")
@@ -16,7 +16,7 @@ NOISE_CODES = ("auto", "map", "vector")
 
 
 @dataclass
-class DualTrainJob(ComputeJob):
+class DualTrainJob(ResumableJob):
     """Train DUAL on noisy tomograms and clean volumes that need not be of the same specimens."""
 
     system: ClassVar[str] = "dual train"
@@ -30,6 +30,7 @@ class DualTrainJob(ComputeJob):
         "robust", "robust, fast for a CPU, or paper for the published equations to the letter", choices=DUAL_PRESETS
     )
     steps: int = parameter(0, "training steps; 0 takes the preset's number", minimum=0, maximum=10**7)
+    seed: int = seed_parameter()
     batch: int = parameter(
         0, "crops of each domain in a step; 0 takes the preset's number", minimum=0, maximum=4096, expert=True
     )

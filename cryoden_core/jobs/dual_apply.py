@@ -11,10 +11,12 @@ from .contract import (
     VOLUME_ENDINGS,
     ComputeJob,
     JobError,
+    ResumableJob,
     output_mode_parameter,
     parameter,
     refuse_clashes,
     refuse_one_half,
+    seed_parameter,
     voxel_size_parameter,
 )
 from .files import RunFolder
@@ -124,10 +126,11 @@ class DualSimulation(DualApplication):
     noise_from: str = parameter(
         "", "tomogram (MRC) whose own noise is taken, found by the encoder; empty draws new noise"
     )
+    seed: int = seed_parameter()
 
 
 @dataclass
-class DualSimulateJob(DualSimulation):
+class DualSimulateJob(DualSimulation, ResumableJob):
     """Simulate tomograms of a density map, noisy like those that a DUAL model was trained on."""
 
     system: ClassVar[str] = "dual simulate"
@@ -167,12 +170,14 @@ class DualSimulateJob(DualSimulation):
         """The particles beside a tomogram that is written; empty without them."""
         return os.path.splitext(output)[0] + "_particles.star" if self.coordinates else ""
 
+    def files_of(self, output: str) -> List[str]:
+        """A tomogram that is written, with all that belongs to it."""
+        beside = (self.labels_of(output), self.coordinates_of(output))
+        return [output, *self.halves_of(output), *(path for path in beside if path)]
+
     def _validate_together(self) -> None:
         super()._validate_together()
-        beside = [
-            path for output in self.outputs()
-            for path in (output, *self.halves_of(output), self.labels_of(output), self.coordinates_of(output))
-        ]  # fmt: skip
+        beside = [path for output in self.outputs() for path in self.files_of(output)]
         refuse_clashes((self.input, self.model, self.noise_from, self.labels, self.coordinates), beside)
 
 
@@ -194,7 +199,7 @@ class DualConvertJob(DualSimulation):
 
 
 @dataclass
-class DualWedgeJob(ComputeJob):
+class DualWedgeJob(ResumableJob):
     """Fill the missing wedge of a tomogram without touching what was measured."""
 
     system: ClassVar[str] = "dual wedge"
@@ -217,6 +222,7 @@ class DualWedgeJob(ComputeJob):
     )
     preset: str = parameter("default", "fast for a first look, or default", choices=WEDGE_PRESETS)
     steps: int = parameter(0, "training steps; 0 takes the preset's number", minimum=0, maximum=10**7)
+    seed: int = seed_parameter()
     adversary: float = parameter(
         -1.0,
         "weight of the critic; -1 takes the mode's: 0 in consistent, where 0.05 may help with little noise, 1 in cycle",

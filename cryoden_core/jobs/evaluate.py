@@ -10,7 +10,17 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import ComputeJob, Job, JobError, parameter, refuse_clashes, refuse_one_half, voxel_size_parameter
+from .contract import (
+    ComputeJob,
+    Job,
+    JobError,
+    ResumableJob,
+    parameter,
+    refuse_clashes,
+    refuse_one_half,
+    seed_parameter,
+    voxel_size_parameter,
+)
 from .files import RunFolder
 
 #: What phantoms hold that has a place and a pose.
@@ -177,7 +187,7 @@ class EvaluateRealismJob(EvaluationJob):
     network_steps: int = parameter(
         300, "steps to train the network that tells the sets apart; 0 leaves it out", minimum=0, maximum=10**6
     )
-    seed: int = parameter(1, "seed of every random number", minimum=0, maximum=2**31 - 1)
+    seed: int = seed_parameter()
 
     def inputs(self) -> List[str]:
         return [*self.real, *self.simulated, *self.clean, *self.real_clean, *self.draws]
@@ -224,7 +234,7 @@ class EvaluateHallucinationJob(EvaluationJob):
     sigma: float = sigma_parameter()
     ratio: float = ratio_parameter()
     exclusion: float = exclusion_parameter()
-    seed: int = parameter(1, "seed of every random number", minimum=0, maximum=2**31 - 1)
+    seed: int = seed_parameter()
     voxel_size: float = voxel_size_parameter()
 
     def inputs(self) -> List[str]:
@@ -281,7 +291,7 @@ class EvaluateWedgeJob(EvaluationJob):
 
 
 @dataclass
-class EvaluateSegmentationJob(EvaluationJob, ComputeJob):
+class EvaluateSegmentationJob(EvaluationJob, ResumableJob):
     """Train a small segmentation network on training sets and judge it on tomograms whose labels are known."""
 
     system: ClassVar[str] = "evaluate segmentation"
@@ -306,6 +316,7 @@ class EvaluateSegmentationJob(EvaluationJob, ComputeJob):
     )  # fmt: skip
     segmentations: str = parameter("", "folder for the segmentations, one MRC file for each tomogram")
     steps: int = parameter(2000, "training steps", minimum=1, maximum=10**7)
+    seed: int = seed_parameter()
     features: int = parameter(16, "channels of the network at full resolution", minimum=2, maximum=256, expert=True)
     patch: int = parameter(32, "edge of the training crops", unit="voxels", minimum=8, maximum=256, expert=True)
     batch: int = parameter(4, "crops in a training step", minimum=1, maximum=1024, expert=True)

@@ -120,6 +120,11 @@ class RunFolder:
         return self._file("wbp.mrc")
 
     @property
+    def finished(self) -> str:
+        """Which of several outputs are finished, for ``resume``."""
+        return self._file("finished.json")
+
+    @property
     def lock(self) -> str:
         """Held by the process that works in the folder."""
         return self._file("run.lock")

@@ -8,12 +8,13 @@ from typing import ClassVar, List, Optional
 from .contract import (
     MODEL_ENDINGS,
     VOLUME_ENDINGS,
-    ComputeJob,
     JobError,
+    ResumableJob,
     output_mode_parameter,
     parameter,
     refuse_clashes,
     refuse_one_half,
+    seed_parameter,
     voxel_size_parameter,
 )
 from .files import RunFolder
@@ -26,7 +27,7 @@ NOISE_MODELS = ("auto", "spectral", "gan")
 
 
 @dataclass
-class NmsgTraining(ComputeJob):
+class NmsgTraining(ResumableJob):
     """How NMSG learns the noise and trains its denoiser; shared by the two NMSG jobs."""
 
     preset: str = parameter(
@@ -53,6 +54,7 @@ class NmsgTraining(ComputeJob):
     sparsity_weight: float = parameter(
         -1.0, "weight of the sparsity (gradient) term; -1 takes the preset's", minimum=-1.0, maximum=100.0, expert=True
     )
+    seed: int = seed_parameter()
     voxel_size: float = voxel_size_parameter()
 
     output: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
-from .contract import ComputeJob, JobError, parameter
+from .contract import ComputeJob, JobError, parameter, seed_parameter
 from .files import RunFolder
 
 PHANTOM_KINDS = ("packed", "spheres")
@@ -41,6 +41,7 @@ class PhantomJob(ComputeJob):
     noise: str = parameter("gaussian", "kind of noise in the views", choices=("gaussian", "poisson"))
     ctf: bool = parameter(False, "apply a contrast transfer function")
     defocus: float = parameter(3.0, "underfocus, used with ctf", unit="micrometres", minimum=0.1, maximum=20.0)
+    seed: int = seed_parameter()
     sign: str = parameter("dark", "dark or bright protein in every file", choices=("dark", "bright"))
 
     def folder(self) -> Optional[RunFolder]:

@@ -7,7 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional, Set
 
-from .contract import VOLUME_ENDINGS, ComputeJob, JobError, output_mode_parameter, parameter, refuse_clashes
+from .contract import (
+    VOLUME_ENDINGS,
+    JobError,
+    ResumableJob,
+    output_mode_parameter,
+    parameter,
+    refuse_clashes,
+    seed_parameter,
+)
 from .files import RunFolder
 
 MLP_PRESETS = ("fast", "default", "best", "paper")
@@ -36,7 +44,7 @@ def _non_negative_parameter() -> bool:
 
 
 @dataclass
-class ReconstructionJob(ComputeJob):
+class ReconstructionJob(ResumableJob):
     """A tilt series, where its images belong, and the tomogram that is wanted; in the terms of IMOD.
 
     A tilt about x (IMOD's XAXISTILT) and local alignments are not done.
@@ -225,6 +233,7 @@ class MlpJob(ReconstructionJob):
     non_negative: bool = _non_negative_parameter()
     background: str = _background_parameter()
     beads: str = parameter("mask", "mask leaves gold beads out of the fit, keep uses every pixel", choices=BEADS)
+    seed: int = seed_parameter()
     fit_views: bool = parameter(True, "fit an offset and a gain for each view", expert=True)
     ensemble: int = parameter(
         1, "networks with different seeds; their mean is the tomogram, their spread a map of its uncertainty",

@@ -20,6 +20,7 @@ import numpy as np
 from .. import mrc
 from ..jobs import JobError, ReconstructionJob, RunFolder, read_json, write_json
 from ..progress import Progress
+from ..runs import file_state
 from ..tilt_series import TiltSeries, View
 from .binning import bin_image, centre_shift
 from .geometry import TiltGeometry
@@ -316,9 +317,8 @@ def _binned(images: Iterator[np.ndarray], factor: int) -> Iterator[np.ndarray]:
 
 def _fingerprint(stack: str, views: tuple[View, ...], binning: int) -> dict[str, object]:
     """What an aligned stack is made from, in a form that JSON gives back unchanged."""
-    state = os.stat(stack)
     return {
-        "stack": os.path.abspath(stack), "bytes": state.st_size, "modified": state.st_mtime_ns, "binning": binning,
+        "stack": os.path.abspath(stack), "state": file_state(stack), "binning": binning,
         "images": [view.index + 1 for view in views], "transforms": [view.transform.tolist() for view in views],
     }  # fmt: skip
 

@@ -99,6 +99,7 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
             "seed": seed_of(self.seed.get(), tsId),
             "noise_from": files_of([source])[0] if source is not None else "",
             "labels": self._labelsOf(tsId),
+            "resume": True,  # Continue keeps the draws that are finished, those of another model or map do not count
         }
 
     def _labelsOf(self, tsId: str) -> str:

@@ -59,8 +59,7 @@ FORMS = (
     (DualTrainJob, ProtCryodenDualTrain,
      {"noisy", "clean", "noisy_even", "noisy_odd", "noisy_masks", "clean_masks", "validation_noisy", "validation_clean",
       "noisy_voxel_size", "clean_voxel_size", "tilt_angles"}),
-    # Denoising draws nothing: its seed has no effect.
-    (DualDenoiseJob, ProtCryodenDualDenoise, {"even", "odd", "output_even", "output_odd", "uncertainty", "seed"}),
+    (DualDenoiseJob, ProtCryodenDualDenoise, {"even", "odd", "output_even", "output_odd", "uncertainty"}),
     (DualSimulateJob, ProtCryodenDualSimulate, {"noise_from", "labels", "coordinates"}),
     (DualConvertJob, ProtCryodenDualConvert, {"noise_from"}),
     (DualWedgeJob, ProtCryodenDualWedge, {"tilt_angles", "train_with", "save_model"}),

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cryoden_core import api, mrc
+from cryoden_core.dual import simulate
 from cryoden_core.dual.model import DualModel
 from cryoden_core.dual.networks import Architecture
 from cryoden_core.fourier import missing_wedge_mask, radial_average
@@ -209,6 +210,37 @@ def test_the_same_seed_draws_the_same_noise_and_every_draw_another(
     noises = [volume - np.polyval(np.polyfit(clean.ravel(), volume.ravel(), 1), clean) for volume in volumes]
     for a, b in ((0, 1), (0, 4), (1, 4)):
         assert abs(correlation(noises[a], noises[b])) < 0.02
+
+
+def test_resume_draws_what_is_missing_and_keeps_what_the_same_job_has_drawn(
+    tomogram: Path, tmp_path: Path, use: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(model())
+    drawn: list[str] = []
+    write = simulate._write
+
+    def stopped_in_the_third(setting: Any, volume: Any, values: Any, path: str) -> None:
+        drawn.append(Path(path).name)
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        write(setting, volume, values, path)
+
+    monkeypatch.setattr(simulate, "_write", stopped_in_the_third)
+    given = {"noise_from": str(tomogram), "draws": 3}
+    with pytest.raises(KeyboardInterrupt):
+        simulated(tomogram, tmp_path / "s.mrc", **given)
+    times = [(tmp_path / f"s_{number}.mrc").stat().st_mtime_ns for number in (1, 2)]
+    result = simulated(tomogram, tmp_path / "s.mrc", resume=True, **given)
+    assert drawn == ["s_1.mrc", "s_2.mrc", "s_3.mrc", "s_3.mrc"]
+    assert times == [(tmp_path / f"s_{number}.mrc").stat().st_mtime_ns for number in (1, 2)]
+    whole = simulated(tomogram, tmp_path / "whole.mrc", **given)
+    for one, other in zip(result["outputs"], whole["outputs"], strict=True):
+        np.testing.assert_array_equal(mrc.read_volume(one), mrc.read_volume(other))
+    # Two more, then those of another seed, of which none is there; without resume all are drawn anew.
+    for change, count in (({"draws": 5, "resume": True}, 2), ({"seed": 2, "resume": True}, 3), ({"seed": 2}, 3)):
+        drawn[:] = [""] * 3
+        simulated(tomogram, tmp_path / "s.mrc", **{**given, **change})
+        assert len(drawn) == 3 + count
 
 
 def test_a_simulation_has_the_style_of_the_noisy_set_and_noise_in_proportion(

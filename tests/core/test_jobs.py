@@ -131,6 +131,18 @@ def test_every_parameter_has_help_and_a_default_within_its_range(job):
         assert about.help in about.describe()
 
 
+@pytest.mark.parametrize("system", ["dual denoise", "dual convert", "dual encode-noise", "phantom", "pick"])
+def test_a_job_that_keeps_nothing_when_it_is_interrupted_does_not_offer_to_resume(system):
+    assert "resume" not in parameters_of(SYSTEMS[system])
+    with pytest.raises(JobError, match="unknown parameter 'resume'"):
+        SYSTEMS[system].from_parameters({"resume": True})
+
+
+@pytest.mark.parametrize("system", ["dual denoise", "dual encode-noise", "wbp", "sirt"])
+def test_a_job_that_draws_nothing_has_no_seed(system):
+    assert "seed" not in parameters_of(SYSTEMS[system])
+
+
 def test_descriptions_give_unit_range_and_choices():
     about = parameters_of(NmsgJob)
     assert about["voxel_size"].describe().endswith("[angstrom] (0 to 1000)")

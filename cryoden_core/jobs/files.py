@@ -6,6 +6,7 @@ import contextlib
 import glob
 import json
 import os
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List
 
@@ -28,11 +29,15 @@ def whole_file(path: str) -> Iterator[str]:
             os.remove(temporary)
 
 
+#: A list of numbers as :mod:`json` indents it; no text can look like this, as its line breaks are escaped.
+_NUMBERS = re.compile(r'\[\n\s*([^\[\]{}"]+?)\s*\]')
+
+
 def write_json(content: Any, path: str) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON, whole or not at all; each list of numbers is one line."""
+    text = _NUMBERS.sub(lambda found: "[%s]" % " ".join(found[1].split()), json.dumps(content, indent=1))
     with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1)
-        stream.write("\n")
+        stream.write(text + "\n")
 
 
 def read_json(path: str) -> Dict[str, Any]:

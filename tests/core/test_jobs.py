@@ -200,6 +200,18 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_lists_of_numbers_are_one_line_each_and_nothing_is_lost(tmp_path):
+    content = {
+        "curve": [0.5, -1e-09, 3, None, True], "rows": [[1, 2], [3, 4]], "empty": [], "one": [7],
+        "text": "[\n 1,\n 2\n]", "[\n  1\n]": ["[\n", "1\n]", 2], "objects": [{"size": [10, 20]}, {}],
+    }  # fmt: skip
+    write_json(content, str(tmp_path / "x.json"))
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text) == content
+    assert '"curve": [0.5, -1e-09, 3, null, true],\n' in text and '"one": [7],\n' in text
+    assert "[1, 2],\n" in text and '"size": [10, 20]\n' in text
+
+
 def test_the_run_folder_lies_beside_the_output_unless_given():
     assert RunFolder.beside("/data/t.den.mrc").path == "/data/t.den_cryoden"
     assert RunFolder.beside("/data/t.mrc", "/run").result == "/run/result.json"

@@ -3,9 +3,8 @@
 The denoised volume is brought to the grey scale of the tomogram by a straight line.  How strongly it replaces the data
 is a number, the *strength*: y = t + strength * H(d - t), with t the tomogram and d the denoised volume.  H holds the
 data: no measured frequency may change by more than the noise that the tomogram has there.  Its weights are
-sqrt(noise power / greater power of t and of d - t): near 1 where there is next to nothing but noise, small where the
-tomogram can be trusted, and smaller where the denoiser removes or invents more than can be noise.  In the missing
-wedge, where there are no data, the change is taken whole.
+sqrt(noise power / power of d - t), and at most 1: a change that can be noise is taken whole, less of it where the
+denoiser removes or invents more than that.  In the missing wedge, where there are no data, the change is taken whole.
 """
 
 from __future__ import annotations
@@ -159,11 +158,12 @@ def holding_filter(data: Readable, change: Readable, noise_share: Curve, tilt_ra
     measured = missing_wedge_mask(block, *tilt_range)
     total, changed = (mean_spectrum(volume, block).numpy() for volume in (data, change))
     frequency, of_data = radial_average(total, block, inside=measured)
-    limit = np.fmax(of_data, radial_average(changed, block, inside=measured)[1])
-    known = np.isfinite(of_data) & (limit > 0)
+    _, of_change = radial_average(changed, block, inside=measured)
+    known = np.isfinite(of_data) & (of_change > 0)
     if not known.any():
         return np.ones_like(total)
-    curve = np.sqrt(np.interp(frequency[known], *noise_share) * of_data[known] / limit[known])
+    noise = np.interp(frequency[known], *noise_share) * of_data[known]
+    curve = np.minimum(np.sqrt(noise / of_change[known]), 1)
     weights = np.interp(frequency_radius(block), frequency[known], curve).astype(np.float32)
     # A brightness that differs is no noise; the fit has matched the means.
     weights[0, 0, 0] = 0.0

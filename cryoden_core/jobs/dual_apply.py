@@ -73,7 +73,7 @@ class DualDenoiseJob(DualApplication):
         True, "let no measured frequency depart from the data by more than the noise that was measured there"
     )
     flips: int = parameter(
-        1, "mirrored copies to average; a tilt range that is not symmetric allows 4", minimum=1, maximum=FLIPS
+        4, "mirrored copies to average; a tilt range that is not symmetric allows 4", minimum=1, maximum=FLIPS
     )
     uncertainty: str = parameter(
         "",

@@ -4,31 +4,22 @@ Pure functions: they read headers and tables, start nothing and change nothing i
 """
 
 import os
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterable, Iterator, List
 
 import numpy as np
-from emtable import Table
 from pwem.objects import Volume
 from pyworkflow.object import String
 from tomo.constants import BOTTOM_LEFT_CORNER, TR_RELION
 from tomo.objects import Coordinate3D, TomoAcquisition, Tomogram, TomoMask
 
-from cryoden_core.jobs import CleanDomainJob, JobError
+from cryoden_core.jobs import CleanDomainJob, JobError, read_json
 from cryoden_core.mrc import read_header, read_volume, write_volume
+from cryoden_core.phantom.particles import Particle
 
 from .convert import ItemFolder, clean_path
 
 #: A header's voxel size may differ from Scipion's sampling rate by this share; beyond, a copy is made.
 HEADER_TOLERANCE = 0.001
-
-
-class Placed(NamedTuple):
-    """One object of a grand model: position (x, y, z) in voxels from 0, matrix (4, 4) as RELION has it, class."""
-
-    position: np.ndarray
-    matrix: np.ndarray
-    label: int
-    name: str
 
 
 def volume_problems(volumes: Iterable[Volume]) -> List[str]:
@@ -86,8 +77,12 @@ def grand_model_tomogram(entry: Dict[str, Any], folder: ItemFolder) -> Tomogram:
 
 
 def labels_mask(path: str, tomogram: Tomogram) -> TomoMask:
-    """The labels of a tomogram, the number of the class of each voxel, as an object of the project."""
+    """The labels of a tomogram, the number of the class of each voxel, as an object of the project.
+
+    It has the tomogram's id too, for some plugins match coordinates and masks by it.
+    """
     mask = TomoMask(tsId=tomogram.getTsId())
+    mask.setObjId(tomogram.getObjId())
     mask.copyInfo(tomogram)
     mask.setHalfMaps([])
     mask.setLocation(path)
@@ -100,62 +95,33 @@ def model_file(entry: Dict[str, Any], folder: ItemFolder, role: str) -> str:
     return os.path.join(folder.path, entry["name"], os.path.basename(entry[role]))
 
 
-def placed_particles(path: str) -> List[Placed]:
-    """What the table of particles of a grand model says.
-
-    Raises
-    ------
-    JobError
-        When the file is missing or is no such table.
-    """
-    rows = particle_rows(path)
-    try:
-        return [_placed(row) for row in rows]
-    except (AttributeError, ValueError) as error:
-        raise JobError("cannot read particles from %s: %s." % (path, error)) from error
+def class_names(labels: str) -> Dict[int, str]:
+    """Names of the classes by their number, as the file beside a volume of labels says; empty where there is none."""
+    for about in ("volume.json", "metadata.json"):
+        named = read_json(os.path.join(os.path.dirname(labels), about)).get("class_of_label")
+        if named:
+            return {int(label): str(name) for label, name in named.items() if int(label)}
+    return {}
 
 
-def particle_rows(path: str) -> List[Any]:
-    """The rows of a table of particles (STAR), values as text.
-
-    Raises
-    ------
-    JobError
-        When the file is missing or has no such table.
-    """
-    table = Table()
-    try:
-        table.read(path, "particles", guessType=False)
-        return list(table)
-    except IndexError:  # emtable writes a table without rows as its name alone, and cannot read that
-        return []
-    except (OSError, AttributeError, ValueError, TypeError) as error:
-        raise JobError("cannot read particles from %s: %s." % (path, error)) from error
-
-
-def _placed(row: Any) -> Placed:
-    position = np.array([float(getattr(row, "rlnCoordinate" + axis)) for axis in "XYZ"])
-    rot, tilt, psi = (np.radians(float(getattr(row, "rlnAngle" + name))) for name in ("Rot", "Tilt", "Psi"))
-    matrix = np.eye(4)
-    matrix[:3, :3] = _about_z(rot) @ _about_y(tilt) @ _about_z(psi)
-    return Placed(position, matrix, int(float(row.rlnClassNumber)), str(row.cryodenClassName))
-
-
-def _about_z(angle: float) -> np.ndarray:
-    return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-
-
-def _about_y(angle: float) -> np.ndarray:
-    return np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
-
-
-def coordinates(placed: Iterable[Placed], tomogram: Tomogram) -> Iterator[Coordinate3D]:
+def coordinates(particles: Iterable[Particle], tomogram: Tomogram) -> Iterator[Coordinate3D]:
     """Coordinates in a tomogram of the size of its grand model; the group is the number of the class."""
-    for item in placed:
+    for item in particles:
         coordinate = Coordinate3D(tomoId=tomogram.getTsId())
         coordinate.setVolume(tomogram)
         coordinate.setPosition(*(float(value) for value in item.position), BOTTOM_LEFT_CORNER)
-        coordinate.setMatrix(item.matrix, convention=TR_RELION)
+        matrix = np.eye(4)
+        matrix[:3, :3] = item.rotation.T  # RELION's matrix leads from the particle to its map
+        coordinate.setMatrix(matrix, convention=TR_RELION)
         coordinate.setGroupId(item.label)
         coordinate._className = String(item.name)
         yield coordinate
+
+
+def particle_of(coordinate: Coordinate3D) -> Particle:
+    """What a coordinate, whose volume is set, says as the core has it: the other way round."""
+    label = coordinate.getGroupId() or 0
+    known = getattr(coordinate, "_className", None)
+    position = np.array(coordinate.getPosition(BOTTOM_LEFT_CORNER), float)
+    rotation = coordinate.getMatrix(convention=TR_RELION)[:3, :3].T
+    return Particle("particle", (known and known.get()) or "class_%d" % label, label, position, rotation)

@@ -4,14 +4,14 @@ Pure functions: they read tables, start nothing and change nothing in the projec
 """
 
 import os
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List
 
 from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.objects import Coordinate3D, Tomogram
 
-from cryoden_core.jobs import PickJob
+from cryoden_core.jobs import JobError, PickJob
+from cryoden_core.star import read_table
 
-from .clean_domain import particle_rows
 from .convert import ItemFolder, clean_path
 
 
@@ -49,10 +49,19 @@ def picked_coordinates(path: str, tomogram: Tomogram) -> Iterator[Coordinate3D]:
     JobError
         When the file is missing or is no such table.
     """
-    for row in particle_rows(path):
+    for row in _rows(path):
         coordinate = Coordinate3D(tomoId=tomogram.getTsId())
         coordinate.setVolume(tomogram)
         position = (float(row.rlnCoordinateX), float(row.rlnCoordinateY), float(row.rlnCoordinateZ))
         coordinate.setPosition(*position, BOTTOM_LEFT_CORNER)
         coordinate.setScore(float(row.rlnAutopickFigureOfMerit))
         yield coordinate
+
+
+def _rows(path: str) -> List[Any]:
+    try:
+        return list(read_table(path, "particles"))
+    except IndexError:  # emtable writes a table without rows as its name alone, and cannot read that
+        return []
+    except (OSError, AttributeError, ValueError, TypeError) as error:
+        raise JobError("cannot read picks from %s: %s." % (path, error)) from error

@@ -13,6 +13,7 @@ from tomo.objects import SetOfCoordinates3D, SetOfTomograms, SetOfTomoMasks
 
 from cryoden_core import __version__ as CORE_VERSION
 from cryoden_core.jobs import CleanDomainJob, JobError
+from cryoden_core.phantom.particles import read_star
 
 from ..clean_domain import (
     clean_domain_job,
@@ -20,7 +21,6 @@ from ..clean_domain import (
     grand_model_tomogram,
     labels_mask,
     model_file,
-    placed_particles,
     template_files,
     volume_problems,
 )
@@ -199,7 +199,7 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
         placed.setBoxSize(self.boxSize.get())
         files = {entry["name"]: model_file(entry, self.folder(), "particles") for entry in result["volumes"]}
         for tomogram in [item.clone() for item in tomograms.iterItems()]:
-            for coordinate in coordinates(placed_particles(files[tomogram.getTsId()]), tomogram):
+            for coordinate in coordinates(read_star(files[tomogram.getTsId()]), tomogram):
                 placed.append(coordinate)
         if placed.getSize():
             self._defineOutputs(**{OUTPUT_COORDINATES: placed})

@@ -9,8 +9,9 @@ from pyworkflow.utils import magentaStr
 from tomo.constants import BOTTOM_LEFT_CORNER, TR_RELION
 
 from cryoden_core.jobs import CleanDomainJob, default_of, read_json
+from cryoden_core.phantom.particles import read_star
 
-from ..clean_domain import placed_particles
+from ..clean_domain import particle_of
 from ..forms import form_name, job_settings
 from ..protocols import ProtCryodenDualCleanDomain
 from ..protocols.protocol_dual_clean_domain import EXISTING, FILES, MAPS, STRUCTURES
@@ -79,16 +80,21 @@ class TestCleanDomain(CryodenTest):
             folder = os.path.dirname(tomogram.getFileName())
             with mrcfile.open(os.path.join(folder, "labels.mrc")) as volume:
                 labels = np.array(volume.data)
-            rows = placed_particles(os.path.join(folder, "particles.star"))
+            rows = read_star(os.path.join(folder, "particles.star"))
             found = [item.clone() for item in placed.iterCoordinates(volume=tomogram)]
             self.assertEqual(len(found), len(rows))
             for coordinate, row in zip(found, rows):
                 coordinate.setVolume(tomogram)
                 x, y, z = coordinate.getPosition(BOTTOM_LEFT_CORNER)
-                np.testing.assert_allclose((x, y, z), row.position, atol=1)  # Scipion gives whole voxels
+                np.testing.assert_allclose((x, y, z), row.position, atol=1e-3)
                 near = labels[tuple(slice(int(v) - 3, int(v) + 4) for v in row.position[::-1])]
                 self.assertIn(coordinate.getGroupId(), near)
-                np.testing.assert_allclose(coordinate.getMatrix(convention=TR_RELION), row.matrix, atol=1e-5)
+                matrix = coordinate.getMatrix(convention=TR_RELION)
+                np.testing.assert_allclose(matrix[:3, :3].T, row.rotation, atol=1e-5)
+                back = particle_of(coordinate)
+                np.testing.assert_allclose(back.position, row.position, atol=1e-3)
+                np.testing.assert_allclose(back.rotation, row.rotation, atol=1e-5)
+                self.assertEqual((back.label, back.name), (row.label, row.name))
                 self.assertEqual(coordinate._className.get(), "hook")
             total += len(rows)
         self.assertGreater(total, 4)
@@ -109,16 +115,14 @@ class TestCleanDomain(CryodenTest):
             return data[tuple(whole.T[::-1])]
 
         def likeness(matrix, position):
-            return np.corrcoef(sample(density, position + grid), sample(template, centre + grid @ matrix[:3, :3].T))[
-                0, 1
-            ]
+            return np.corrcoef(sample(density, position + grid), sample(template, centre + grid @ matrix.T))[0, 1]
 
         inside = [
-            row for row in placed_particles(os.path.join(folder, "particles.star"))
+            row for row in read_star(os.path.join(folder, "particles.star"))
             if (row.position > 6).all() and (row.position < np.array(density.shape[::-1]) - 7).all()
         ]  # fmt: skip
-        right = [likeness(row.matrix, row.position) for row in inside]
-        wrong = [likeness(row.matrix.T, row.position) for row in inside]
+        right = [likeness(row.rotation.T, row.position) for row in inside]
+        wrong = [likeness(row.rotation, row.position) for row in inside]
         self.assertGreater(len(inside), 2)
         self.assertGreater(np.mean(right), 0.6)
         self.assertGreater(np.mean(right), np.mean(wrong) + 0.2)

@@ -28,10 +28,12 @@ NAMES = (
     "visual_information",
     "nmsg.presets",
     "dual.limits",
+    "star",
+    "phantom.particles",
 )
 SHARED = JOBS + [
     ROOT / "cryoden_core" / f"{name.replace('.', '/')}.py"
-    for name in ("__init__", "nmsg.__init__", "dual.__init__", *NAMES)
+    for name in ("__init__", "nmsg.__init__", "dual.__init__", "phantom.__init__", *NAMES)
     if name != "jobs"
 ]
 

@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import Job, JobError, parameter, seed_parameter
+from .contract import Job, JobError, parameter
 from .files import RunFolder
+from .shared import seed_parameter
 
 #: Packing takes 16 bytes for each voxel: 32 GB.
 LARGEST_VOXELS = 2 * 10**9

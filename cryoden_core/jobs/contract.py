@@ -24,11 +24,6 @@ EXIT_NO_DEVICE = 3
 EXIT_INTERRUPTED = 75
 
 
-#: What the name of a volume, and that of a model, that is written may end in.
-VOLUME_ENDINGS = (".mrc", ".rec", ".map")
-MODEL_ENDINGS = (".safetensors",)
-
-
 class JobError(ValueError):
     """The input or a parameter is wrong; the message is one sentence meant for the person who asked."""
 
@@ -188,27 +183,6 @@ class Job:
         return job
 
 
-def voxel_size_parameter() -> float:
-    """The parameter ``voxel_size`` of the jobs that read a tomogram."""
-    return parameter(
-        0.0,
-        "voxel size of the tomogram; 0 takes it from the file's header",
-        unit="angstrom",
-        minimum=0.0,
-        maximum=1000.0,
-    )
-
-
-def output_mode_parameter() -> str:
-    """The parameter ``output_mode`` of the jobs that write a tomogram."""
-    return parameter("float32", "number format of the output", choices=("float32", "float16", "int8"), expert=True)
-
-
-def seed_parameter() -> int:
-    """The parameter ``seed`` of the jobs that draw random numbers."""
-    return parameter(1, "seed of every random number", minimum=0, maximum=2**31 - 1)
-
-
 @dataclass
 class ComputeJob(Job):
     """What every job that computes on a device shares."""
@@ -250,7 +224,9 @@ def refuse_clashes(inputs: Sequence[str], outputs: Sequence[str]) -> None:
             raise JobError("two outputs have the same name, %s; choose different ones." % path)
 
 
-def refuse_one_half(even: str, odd: str) -> None:
-    """Refuse an even half without the odd one, or the odd one alone, with a :class:`JobError`."""
+def refuse_one_half(even: str, odd: str, *denoised: str) -> None:
+    """Refuse, with a :class:`JobError`, one half without the other, and names of denoised halves without halves."""
     if bool(even) != bool(odd):
         raise JobError("give both halves or none: 'even' is %r, 'odd' is %r." % (even, odd))
+    if any(denoised) and not even:
+        raise JobError("denoised halves can only be written when 'even' and 'odd' are given.")

@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import JobError, ResumableJob, parameter, seed_parameter
+from .contract import JobError, ResumableJob, parameter
 from .files import RunFolder
+from .shared import seed_parameter, steps_parameter
 
 DUAL_PRESETS = ("robust", "fast", "paper")
 CONTRASTS = ("auto", "dark", "bright")
@@ -29,7 +30,7 @@ class DualTrainJob(ResumableJob):
     preset: str = parameter(
         "robust", "robust, fast for a CPU, or paper for the published equations to the letter", choices=DUAL_PRESETS
     )
-    steps: int = parameter(0, "training steps; 0 takes the preset's number", minimum=0, maximum=10**7)
+    steps: int = steps_parameter()
     seed: int = seed_parameter()
     batch: int = parameter(
         0, "crops of each domain in a step; 0 takes the preset's number", minimum=0, maximum=4096, expert=True

@@ -6,20 +6,21 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import (
-    MODEL_ENDINGS,
+from .contract import ComputeJob, JobError, ResumableJob, parameter, refuse_clashes, refuse_one_half
+from .files import RunFolder
+from .shared import (
     VOLUME_ENDINGS,
-    ComputeJob,
-    JobError,
-    ResumableJob,
+    even_parameter,
+    model_instead_parameter,
+    odd_parameter,
+    optional_output,
     output_mode_parameter,
-    parameter,
-    refuse_clashes,
-    refuse_one_half,
+    output_parameter,
+    save_model_parameter,
     seed_parameter,
+    steps_parameter,
     voxel_size_parameter,
 )
-from .files import RunFolder
 
 CONTRASTS = ("", "dark", "bright", "auto")
 WEDGE_MODES = ("consistent", "cycle")
@@ -65,7 +66,7 @@ class DualDenoiseJob(DualApplication):
 
     input: str = parameter("", "tomogram to denoise (MRC)", required=True, positional=True)
     model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
-    output: str = parameter("", "denoised tomogram to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
+    output: str = output_parameter("denoised tomogram")
     strength: float = parameter(
         1.0, "how strongly to denoise: 0 returns the input, 1 is the full effect", minimum=0.0, maximum=1.0
     )
@@ -75,25 +76,15 @@ class DualDenoiseJob(DualApplication):
     flips: int = parameter(
         4, "mirrored copies to average; a tilt range that is not symmetric allows 4", minimum=1, maximum=FLIPS
     )
-    uncertainty: str = parameter(
-        "",
-        "where to write the spread over the mirrored copies (MRC, at least 4 copies); empty does not write it",
-        endings=VOLUME_ENDINGS,
-    )
-    even: str = parameter("", "tomogram of the even half; with --odd the noise is measured from their difference")
-    odd: str = parameter("", "tomogram of the odd half")
-    output_even: str = parameter(
-        "", "where to write the denoised even half; empty does not write it", endings=VOLUME_ENDINGS
-    )
-    output_odd: str = parameter(
-        "", "where to write the denoised odd half; empty does not write it", endings=VOLUME_ENDINGS
-    )
+    uncertainty: str = optional_output("the spread over the mirrored copies (MRC, at least 4 copies)")
+    even: str = even_parameter()
+    odd: str = odd_parameter()
+    output_even: str = optional_output("the denoised even half")
+    output_odd: str = optional_output("the denoised odd half")
 
     def _validate_together(self) -> None:
         super()._validate_together()
-        refuse_one_half(self.even, self.odd)
-        if (self.output_even or self.output_odd) and not self.even:
-            raise JobError("denoised halves can only be written when 'even' and 'odd' are given.")
+        refuse_one_half(self.even, self.odd, self.output_even, self.output_odd)
         refuse_clashes(
             (self.input, self.even, self.odd, self.model),
             (self.output, self.output_even, self.output_odd, self.uncertainty),
@@ -109,7 +100,7 @@ class DualEncodeNoiseJob(DualApplication):
 
     input: str = parameter("", "tomogram whose noise is wanted (MRC)", required=True, positional=True)
     model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
-    output: str = parameter("", "noise to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
+    output: str = output_parameter("noise")
 
     def _validate_together(self) -> None:
         super()._validate_together()
@@ -190,7 +181,7 @@ class DualConvertJob(DualSimulation):
 
     input: str = parameter("", "tomogram to convert (MRC)", required=True, positional=True)
     model: str = parameter("", "trained DUAL model (.safetensors)", required=True)
-    output: str = parameter("", "converted tomogram to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
+    output: str = output_parameter("converted tomogram")
     to: str = parameter("clean", "the style wanted: of the clean or of the noisy set", choices=("clean", "noisy"))
 
     def _validate_together(self) -> None:
@@ -206,13 +197,13 @@ class DualWedgeJob(ResumableJob):
     carried_out_by: ClassVar[str] = "dual.compensate:compensate"
 
     input: str = parameter("", "tomogram to fill (MRC)", required=True, positional=True)
-    output: str = parameter("", "filled tomogram to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
+    output: str = output_parameter("filled tomogram")
     tilt_min: float = parameter(-60.0, "angle of the first view", unit="degrees", minimum=-90.0, maximum=90.0)
     tilt_max: float = parameter(60.0, "angle of the last view", unit="degrees", minimum=-90.0, maximum=90.0)
     tilt_angles: str = parameter(
         "", "file of the tilt angles (.tlt, .rawtlt), whose smallest and largest are taken for the tilt range"
     )
-    model: str = parameter("", "apply this model (.safetensors) instead of training on the tomogram")
+    model: str = model_instead_parameter()
     train_with: List[str] = parameter([], "more tomograms of the same kind and tilt range to train on (MRC)")
     mode: str = parameter(
         "consistent",
@@ -221,7 +212,7 @@ class DualWedgeJob(ResumableJob):
         choices=WEDGE_MODES,
     )
     preset: str = parameter("default", "fast for a first look, or default", choices=WEDGE_PRESETS)
-    steps: int = parameter(0, "training steps; 0 takes the preset's number", minimum=0, maximum=10**7)
+    steps: int = steps_parameter()
     seed: int = seed_parameter()
     adversary: float = parameter(
         -1.0,
@@ -235,9 +226,7 @@ class DualWedgeJob(ResumableJob):
         "fill in of each frequency the share that is signal in the tomogram; otherwise noise is continued too (mode "
         "consistent)",
     )
-    save_model: str = parameter(
-        "", "where to write the trained model; empty keeps it in the run folder", endings=MODEL_ENDINGS
-    )
+    save_model: str = save_model_parameter()
     voxel_size: float = voxel_size_parameter()
     output_mode: str = output_mode_parameter()
 

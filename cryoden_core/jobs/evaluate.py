@@ -10,18 +10,17 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import (
-    ComputeJob,
-    Job,
-    JobError,
-    ResumableJob,
-    parameter,
-    refuse_clashes,
-    refuse_one_half,
+from .contract import ComputeJob, Job, JobError, ResumableJob, parameter, refuse_clashes, refuse_one_half
+from .files import RunFolder
+from .shared import (
+    clip_parameter,
+    contrast_of_particles,
+    exclusion_parameter,
+    ratio_parameter,
     seed_parameter,
+    sigma_parameter,
     voxel_size_parameter,
 )
-from .files import RunFolder
 
 #: What phantoms hold that has a place and a pose.
 KINDS = ("particle", "filament", "membrane protein")
@@ -77,27 +76,6 @@ class EvaluateJob(EvaluationJob):
         super()._validate_together()
 
 
-def contrast_of_particles() -> str:
-    """The parameter ``contrast`` of the jobs that pick."""
-    return parameter("dark", "how particles look in the tomogram", choices=("dark", "bright"))
-
-
-def sigma_parameter() -> float:
-    """The parameter ``sigma`` of the jobs that pick."""
-    help = "width of the inner Gaussian; the radius of a particle over 1.73"
-    return parameter(80.0, help, unit="angstrom", minimum=1.0, maximum=2000.0)
-
-
-def ratio_parameter() -> float:
-    """The parameter ``ratio`` of the jobs that pick."""
-    return parameter(1.1, "width of the outer Gaussian over that of the inner", minimum=1.01, maximum=4.0)
-
-
-def exclusion_parameter() -> float:
-    """The parameter ``exclusion`` of the jobs that pick."""
-    return parameter(240.0, "smallest distance between two picks", unit="angstrom", minimum=0.0, maximum=5000.0)
-
-
 @dataclass
 class EvaluatePickingJob(EvaluationJob):
     """Pick particles by difference of Gaussians and compare the picks with where the particles are."""
@@ -124,10 +102,7 @@ class EvaluatePickingJob(EvaluationJob):
     tolerance: float = parameter(
         80.0, "largest distance of a pick from the particle", unit="angstrom", minimum=1.0, maximum=2000.0
     )
-    clip: float = parameter(
-        0.0, "bring densities to within this many standard deviations first, against gold; 0 does not",
-        minimum=0.0, maximum=100.0,
-    )  # fmt: skip
+    clip: float = clip_parameter()
     voxel_size: float = voxel_size_parameter()
 
     def inputs(self) -> List[str]:

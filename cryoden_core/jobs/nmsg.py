@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional
 
-from .contract import (
+from .contract import JobError, ResumableJob, parameter, refuse_clashes, refuse_one_half
+from .files import RunFolder
+from .shared import (
     MODEL_ENDINGS,
-    VOLUME_ENDINGS,
-    JobError,
-    ResumableJob,
+    even_parameter,
+    model_instead_parameter,
+    odd_parameter,
+    optional_output,
     output_mode_parameter,
-    parameter,
-    refuse_clashes,
-    refuse_one_half,
+    output_parameter,
+    save_model_parameter,
     seed_parameter,
+    steps_parameter,
     voxel_size_parameter,
 )
-from .files import RunFolder
 
 #: A smaller crop shows a network nothing of the specimen.
 SMALLEST_TILE = 32
@@ -40,7 +42,7 @@ class NmsgTraining(ResumableJob):
         "how the noise is modelled: spectral, gan, or auto (the GAN only where the spectral model fails its report)",
         choices=NOISE_MODELS,
     )
-    steps: int = parameter(0, "training steps; 0 takes the preset's number", minimum=0, maximum=10**7)
+    steps: int = steps_parameter()
     tile: int = parameter(
         0,
         "edge of the training and inference tiles; 0 chooses it from free memory",
@@ -76,20 +78,14 @@ class NmsgJob(NmsgTraining):
     carried_out_by: ClassVar[str] = "nmsg.denoise:denoise"
 
     input: str = parameter("", "tomogram to denoise (MRC)", required=True, positional=True)
-    output: str = parameter("", "denoised tomogram to write (MRC)", required=True, endings=VOLUME_ENDINGS, alias="-o")
-    even: str = parameter("", "tomogram of the even half; with --odd the noise is measured from their difference")
-    odd: str = parameter("", "tomogram of the odd half")
-    output_even: str = parameter(
-        "", "where to write the denoised even half; empty does not write it", endings=VOLUME_ENDINGS
-    )
-    output_odd: str = parameter(
-        "", "where to write the denoised odd half; empty does not write it", endings=VOLUME_ENDINGS
-    )
+    output: str = output_parameter("denoised tomogram")
+    even: str = even_parameter()
+    odd: str = odd_parameter()
+    output_even: str = optional_output("the denoised even half")
+    output_odd: str = optional_output("the denoised odd half")
     mask: str = parameter("", "mask of the specimen, 1 inside (MRC); training crops are taken there")
-    model: str = parameter("", "apply this model (.safetensors) instead of training on the tomogram")
-    save_model: str = parameter(
-        "", "where to write the trained model; empty keeps it in the run folder", endings=MODEL_ENDINGS
-    )
+    model: str = model_instead_parameter()
+    save_model: str = save_model_parameter()
     strength: float = parameter(
         1.0, "share of the denoised volume in the output; the rest is the input", minimum=0.0, maximum=1.0
     )
@@ -106,9 +102,7 @@ class NmsgJob(NmsgTraining):
 
     def _validate_together(self) -> None:
         super()._validate_together()
-        refuse_one_half(self.even, self.odd)
-        if (self.output_even or self.output_odd) and not self.even:
-            raise JobError("denoised halves can only be written when 'even' and 'odd' are given.")
+        refuse_one_half(self.even, self.odd, self.output_even, self.output_odd)
         if self.keep_wedge and self.tilt_min >= self.tilt_max:
             raise JobError(
                 "to keep the missing wedge give the tilt range: 'tilt_min' is %g and 'tilt_max' is %g degrees."

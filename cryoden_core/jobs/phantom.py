@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
-from .contract import ComputeJob, JobError, parameter, seed_parameter
+from .contract import ComputeJob, JobError, parameter
 from .files import RunFolder
+from .shared import seed_parameter
 
 PHANTOM_KINDS = ("packed", "spheres")
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
-from .contract import Job, parameter, refuse_clashes, voxel_size_parameter
-from .evaluate import contrast_of_particles, ratio_parameter
+from .contract import Job, parameter, refuse_clashes
 from .files import RunFolder
+from .shared import clip_parameter, contrast_of_particles, ratio_parameter, voxel_size_parameter
 
 
 @dataclass
@@ -35,10 +35,7 @@ class PickJob(Job):
     border: float = parameter(
         0.0, "smallest distance of a pick from the faces of the tomogram", unit="angstrom", minimum=0.0, maximum=10000.0
     )
-    clip: float = parameter(
-        0.0, "bring densities to within this many standard deviations first, against gold; 0 does not",
-        minimum=0.0, maximum=100.0,
-    )  # fmt: skip
+    clip: float = clip_parameter()
     ratio: float = ratio_parameter()
     voxel_size: float = voxel_size_parameter()
     run_folder: str = parameter(

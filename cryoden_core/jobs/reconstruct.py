@@ -7,16 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, List, Optional, Set
 
-from .contract import (
-    VOLUME_ENDINGS,
-    JobError,
-    ResumableJob,
-    output_mode_parameter,
-    parameter,
-    refuse_clashes,
-    seed_parameter,
-)
+from .contract import JobError, ResumableJob, parameter, refuse_clashes
 from .files import RunFolder
+from .shared import VOLUME_ENDINGS, output_mode_parameter, output_parameter, seed_parameter
 
 MLP_PRESETS = ("fast", "default", "best", "paper")
 FIELDS = ("auto", "siren", "lattice", "fourier")
@@ -51,7 +44,7 @@ class ReconstructionJob(ResumableJob):
     """
 
     input: str = parameter("", "tilt series, all images, raw or aligned (MRC stack)", required=True, positional=True)
-    output: str = parameter("", "tomogram to write (MRC)", required=True, alias="-o", endings=VOLUME_ENDINGS)
+    output: str = output_parameter("tomogram")
     tilt_angles: str = parameter("", "angle of each image, in the order of the stack (.tlt, .rawtlt)", required=True)
     transforms: str = parameter(
         "", "alignment of each image (.xf), applied in one interpolation; empty takes the stack as aligned"

@@ -23,22 +23,7 @@ from cryoden_core.excerpts import robust_statistics
 from cryoden_core.fourier import radial_power_spectrum
 from cryoden_core.jobs import DualEncodeNoiseJob, DualSimulateJob, JobError, read_json
 from cryoden_core.metrics import correlation, standardised
-from tests.core.dual_models import Function, balls, found_by_jobs, model, unshuffle, write_tomogram
-
-
-@pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[DualModel], None]:
-    return found_by_jobs(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def truth() -> np.ndarray:
-    return balls()
-
-
-@pytest.fixture(scope="module")
-def tomogram(truth: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tomogram(truth, tmp_path_factory.mktemp("dual"))
+from tests.core.dual_models import Function, model, unshuffle
 
 
 def detail(volume: torch.Tensor) -> torch.Tensor:

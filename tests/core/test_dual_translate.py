@@ -21,27 +21,12 @@ from cryoden_core.jobs import DualConvertJob, DualDenoiseJob, DualSimulateJob, J
 from cryoden_core.metrics import correlation
 from cryoden_core.models import save_model
 from cryoden_core.phantom.particles import read_star
-from tests.core.dual_models import NOISE, SHAPE, Blur, Function, balls, found_by_jobs, model, write_tomogram
-
-
-@pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[DualModel], None]:
-    return found_by_jobs(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def truth() -> np.ndarray:
-    return balls()
-
-
-@pytest.fixture(scope="module")
-def tomogram(truth: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tomogram(truth, tmp_path_factory.mktemp("dual"))
+from tests.core.dual_models import NOISE, SHAPE, Blur, Function, model
 
 
 def denoised(tomogram: Path, output: Path, **parameters: Any) -> tuple[np.ndarray, dict]:
     """The output and the result of a job."""
-    given = {"input": str(tomogram), "model": "m", "output": str(output), "threads": 1}
+    given = {"input": str(tomogram), "model": "m", "output": str(output), "threads": 1, "flips": 1}
     result = api.run(DualDenoiseJob.from_parameters({**given, **parameters}), quiet=True)
     return mrc.read_volume(result["output"]), result
 

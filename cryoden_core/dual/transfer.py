@@ -17,7 +17,8 @@ simulations, correlated with the truth by 0.64 to 0.69, and by 0.75 with H and N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,18 @@ class Transfer(nn.Module):
         self.noise: torch.Tensor
         for name in ("signal", "noise"):
             self.register_buffer(name, torch.ones(edge, edge, edge // 2 + 1))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Keep no response; see :meth:`_response`."""
+        self._made: dict[str, torch.Tensor] = {}
+        self._made_from: tuple[int, ...] = ()
+        self._held: tuple[torch.Tensor, ...] = ()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy counts the changes of its filters anew.
+        super().__setstate__(state)
+        self._forget()
 
     def set(self, signal: torch.Tensor, noise: torch.Tensor) -> None:
         """Fix both filters."""
@@ -70,17 +83,37 @@ class Transfer(nn.Module):
 
     def forward(self, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Volumes (batch, 1, z, y, x), mirrored at their faces; float32."""
-        return convolve(clean, self.signal) + convolve(noise, self.noise)
+        return self._filtered(clean, "signal")[0] + self._filtered(noise, "noise")[0]
 
     def shown(self, noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
         """How much of the signal H v of clean volumes noisy ones show: 1 where it is as measured, 0 where it is lost.
 
         The slope of a fit to all voxels of the batch in which each frequency has the weight that its noise allows.
         """
-        noise = self.noise.square()
-        expected = convolve(clean, self.signal)
-        weighted = convolve(clean, self.signal / (noise + LEAST_WEIGHED_NOISE * noise.mean()))
+        expected, weighted = self._filtered(clean, "signal", "weighted signal")
         return (noisy.float() * weighted).mean() / (expected * weighted).mean().clamp_min(1e-8)
+
+    def _filtered(self, volumes: torch.Tensor, *names: str) -> list[torch.Tensor]:
+        """Volumes under some of the filters."""
+        return _convolved(volumes, _block(self.signal), lambda full: [self._response(name, full) for name in names])
+
+    def _response(self, name: str, full: Sequence[int]) -> torch.Tensor:
+        """A filter on the frequency grid of volumes of one size, kept while that size and the filters stay the same."""
+        # What is written into a tensor counts its version up, and a network that moves to a device gets other tensors;
+        # those it had are held, lest a new one take the identity of one that is gone.
+        made_from = (id(self.signal), self.signal._version, id(self.noise), self.noise._version, *full)
+        if self._made_from != made_from:
+            self._forget()
+            self._made_from, self._held = made_from, (self.signal, self.noise)
+        if name not in self._made:
+            self._made[name] = _response(self._filter(name), _block(self.signal), full)
+        return self._made[name]
+
+    def _filter(self, name: str) -> torch.Tensor:
+        if name != "weighted signal":
+            return {"signal": self.signal, "noise": self.noise}[name]
+        noise = self.noise.square()
+        return self.signal / (noise + LEAST_WEIGHED_NOISE * noise.mean())
 
 
 def convolve(volumes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -89,24 +122,41 @@ def convolve(volumes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     The convolution with the filter's kernel, which has the block's edges.  The volumes are mirrored at their faces, by
     half a block, or by half of themselves where they are smaller than a block.
     """
+    block = _block(weights)
+    return _convolved(volumes, block, lambda full: [_response(weights, block, full)])[0]
+
+
+#: Makes the filters on the frequency grid of volumes of a size.
+Responses = Callable[[Sequence[int]], list[torch.Tensor]]
+
+
+def _block(weights: torch.Tensor) -> tuple[int, int, int]:
+    """The block on whose grid a filter is."""
+    return weights.shape[0], weights.shape[1], 2 * (weights.shape[2] - 1)
+
+
+def _convolved(volumes: torch.Tensor, block: Sequence[int], responses: Responses) -> list[torch.Tensor]:
+    """Volumes (..., z, y, x) under each of some filters with kernels of one size; see :func:`convolve`."""
     with torch.autocast(volumes.device.type, enabled=False):
         values = volumes.float()
         size = values.shape[-3:]
-        block = (weights.shape[0], weights.shape[1], 2 * (weights.shape[2] - 1))
         margins = [min(edge // 2, n // 2) for edge, n in zip(block, size, strict=True)]
         pads = [margin for margin in reversed(margins) for _ in range(2)]
         mirrored = functional.pad(values.flatten(0, -4)[:, None], pads, mode="reflect")
         full = mirrored.shape[-3:]
-        spectrum = torch.fft.rfftn(mirrored, dim=(-3, -2, -1)) * _response(weights.float(), block, full)
-        result = torch.fft.irfftn(spectrum, s=full, dim=(-3, -2, -1))
-        for axis, (margin, n) in zip((-3, -2, -1), zip(margins, size, strict=True), strict=True):
-            result = result.narrow(axis, margin, n)
-        return result.reshape(volumes.shape)
+        spectrum = torch.fft.rfftn(mirrored, dim=(-3, -2, -1))
+        results = []
+        for response in responses(full):
+            result = torch.fft.irfftn(spectrum * response, s=full, dim=(-3, -2, -1))
+            for axis, (margin, n) in zip((-3, -2, -1), zip(margins, size, strict=True), strict=True):
+                result = result.narrow(axis, margin, n)
+            results.append(result.reshape(volumes.shape))
+        return results
 
 
 def _response(weights: torch.Tensor, block: Sequence[int], full: Sequence[int]) -> torch.Tensor:
     """The filter on the frequency grid of volumes of another size, by way of its kernel."""
-    kernel = torch.fft.fftshift(torch.fft.irfftn(weights, s=tuple(block)))
+    kernel = torch.fft.fftshift(torch.fft.irfftn(weights.float(), s=tuple(block)))
     for axis, (have, want) in enumerate(zip(block, full, strict=True)):
         if want < have:
             kernel = kernel.narrow(axis, have // 2 - want // 2, want)

@@ -1,5 +1,7 @@
 """The filters that DUAL's simulator begins with, against filters that are known."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -151,3 +153,40 @@ def test_halves_tell_how_much_is_noise():
     for at in (0.08, 0.15, 0.25):
         shell = np.abs(RADIUS - at) < 0.03
         assert np.interp(at, frequency, share) == pytest.approx(truth[shell].sum() / whole[shell].sum(), abs=0.15)
+
+
+def test_the_filters_in_use_are_those_that_were_set_last():
+    random = torch.Generator().manual_seed(0)
+    first, second, third = (
+        [0.1 + torch.rand(8, 8, 5, generator=random) for _ in range(2)] for _ in range(3)
+    )  # fmt: skip
+    volumes = [torch.randn(2, 1, 12, 10, 14, generator=random) for _ in range(2)]
+    larger = [torch.randn(1, 1, 16, 16, 16, generator=random) for _ in range(2)]
+
+    def check(transfer: Transfer, signal: torch.Tensor, noise: torch.Tensor) -> None:
+        for clean, drawn in (volumes, volumes, larger, volumes):
+            assert torch.equal(transfer(clean, drawn), convolve(clean, signal) + convolve(drawn, noise))
+            new = Transfer(8)
+            new.set(signal, noise)
+            assert torch.equal(transfer.shown(drawn, clean), new.shown(drawn, clean))
+
+    transfer = Transfer(8)
+    check(transfer, *(torch.ones(8, 8, 5) for _ in range(2)))
+    transfer.set(*first)
+    check(transfer, *first)
+    other = Transfer(8)
+    other.set(*second)
+    transfer.load_state_dict(other.state_dict())
+    check(transfer, *second)
+    twin = copy.deepcopy(transfer)
+    transfer.set(*first)
+    twin.set(*third)
+    check(transfer, *first)
+    check(twin, *third)
+    # A moving average goes towards the filters in place.
+    transfer.state_dict()["signal"].lerp_(third[0], 0.5)
+    check(transfer, first[0].lerp(third[0], 0.5), first[1])
+    check(transfer.double().float(), first[0].lerp(third[0], 0.5), first[1])
+    transfer.to("meta").to_empty(device="cpu").set(*second)
+    check(transfer, *second)
+    assert set(transfer.state_dict()) == {"signal", "noise"}

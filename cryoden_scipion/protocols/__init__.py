@@ -5,6 +5,7 @@ from .protocol_dual_convert import ProtCryodenDualConvert
 from .protocol_dual_denoise import ProtCryodenDualDenoise
 from .protocol_dual_simulate import ProtCryodenDualSimulate
 from .protocol_dual_train import ProtCryodenDualTrain
+from .protocol_dual_training_set import ProtCryodenDualTrainingSet
 from .protocol_dual_wedge import ProtCryodenDualWedge
 from .protocol_import_model import ProtCryodenImportModel
 from .protocol_mlp_reconstruct import ProtCryodenMlpReconstruct
@@ -17,6 +18,7 @@ __all__ = [
     "ProtCryodenDualDenoise",
     "ProtCryodenDualSimulate",
     "ProtCryodenDualTrain",
+    "ProtCryodenDualTrainingSet",
     "ProtCryodenDualWedge",
     "ProtCryodenImportModel",
     "ProtCryodenMlpReconstruct",

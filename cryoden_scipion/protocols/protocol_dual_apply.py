@@ -2,22 +2,22 @@
 
 from typing import Any, Dict, List, Sequence, Type
 
+from pyworkflow.protocol.constants import LEVEL_ADVANCED
 from pyworkflow.protocol.params import Form, PointerParam
 from pyworkflow.utils import Message
 
 from cryoden_core import __version__ as CORE_VERSION
-from cryoden_core.jobs import DualApplication, Job, JobError
+from cryoden_core.jobs import DualApplication, Job, parameters_of
 
 from ..constants import IN_MODEL, IN_TOMO_SET, OUTPUT_TOMOGRAMS
-from ..convert import input_problems
 from ..dual import item_job
-from ..forms import add_job_param, at_most, job_settings
+from ..forms import add_job_param, add_job_params, job_settings
 from ..model_file import contrast_of_training, ctf_warnings, model_problems, model_warnings
 from ..objects import CryodenModel
-from .protocol_streaming import ProtCryodenStreaming
+from .protocol_tomograms import ProtCryodenTomograms
 
 
-class ProtCryodenDualApply(ProtCryodenStreaming):
+class ProtCryodenDualApply(ProtCryodenTomograms):
     """A job of DUAL for each tomogram.
 
     A subclass names its ``JOB``, fills the form, and may say more of each job in :meth:`_itemSettings` and of what it
@@ -62,53 +62,28 @@ class ProtCryodenDualApply(ProtCryodenStreaming):
             "taken.", shown={"": cls.CONTRAST_OF_MODEL},
         )  # fmt: skip
 
+    @classmethod
+    def _defineLastParams(cls, form: Form) -> None:
+        """What stands at the end of each form: how it is computed and written."""
+        cls._defineFallbackParam(form)
+        rows = (("tile", "Tile edge", "Smaller tiles need less memory."), ("output_mode", "Number format"))
+        known = [row for row in rows if row[0] in parameters_of(cls.JOB)]
+        add_job_params(form, cls.JOB, known, expertLevel=LEVEL_ADVANCED)
+        form.addParallelSection(threads=2, mpi=0)
+
     # --------------------------- STEPS functions -----------------------------
-    def processItem(self, tsId: str) -> None:
-        """Write and run the job of one tomogram."""
-        folder = self._itemFolder(tsId)
+    def _jobOf(self, tsId: str) -> Job:
         settings = dict(self._jobSettings(), **self._itemSettings(tsId))
-        job = item_job(self.JOB, self._items[tsId], folder, settings, self._modelPath())
-        self.runCoreJob(job, folder, self._written(job))
+        return item_job(self.JOB, self._items[tsId], self._itemFolder(tsId), settings, self._modelPath())
 
     def _itemSettings(self, tsId: str) -> Dict[str, Any]:
         """Parameters of the job that depend on the tomogram."""
         return {}
 
-    def _written(self, job: Any) -> List[str]:
-        """The volumes that a job writes."""
-        return [job.output]
-
     # --------------------------- INFO functions ------------------------------
-    def _validate(self) -> List[str]:
-        problems = super()._validate()
+    def _inputProblems(self) -> List[str]:
         model = self._model()
-        if model is not None or self.NEEDS_MODEL:
-            problems.extend(model_problems(model, self.MODELS))
-        tomograms = self.getInputSet()
-        if tomograms is None:
-            return problems
-        found: List[str] = []
-        for tomogram in tomograms.iterItems():
-            found.extend(input_problems(tomogram, self._usesHalves()))
-        if not found and not problems:
-            found.extend(self._jobProblems())
-        return problems + at_most(found, what="tomograms")
-
-    def _jobProblems(self) -> List[str]:
-        """What the job of the first tomogram says: parameters that exclude each other."""
-        first = self.getInputSet().getFirstItem()
-        if first is None:
-            return []
-        first = first.clone()  # the set's own object becomes another item when the set is read again
-        self._items.setdefault(first.getTsId(), first)
-        settings = dict(self._jobSettings(), **self._itemSettings(first.getTsId()))
-        try:
-            item_job(self.JOB, first, self._itemFolder(first.getTsId()), settings, self._modelPath())
-        except JobError as error:
-            return [str(error)]
-        finally:
-            self._items.pop(first.getTsId())
-        return []
+        return model_problems(model, self.MODELS) if model is not None or self.NEEDS_MODEL else []
 
     def _warnings(self) -> List[str]:
         model, tomograms = self._model(), self.getInputSet()
@@ -160,6 +135,3 @@ class ProtCryodenDualApply(ProtCryodenStreaming):
     def _modelPath(self) -> str:
         model = self._model()
         return model.getPath() if model is not None else ""
-
-    def _usesHalves(self) -> bool:
-        return False

@@ -4,21 +4,21 @@ from typing import Any, Dict
 
 from pyworkflow import BETA
 from pyworkflow.protocol.constants import LEVEL_ADVANCED
-from pyworkflow.protocol.params import Form, PointerParam
+from pyworkflow.protocol.params import Form
 from tomo.objects import SetOfTomograms
 
 from cryoden_core.jobs import DualConvertJob
 
 from ..constants import OUTPUT_FAILED, OUTPUT_TOMOGRAMS
-from ..dual import files_of, seed_of
-from ..forms import add_job_param, add_job_params, job_settings
+from ..forms import add_job_param, job_settings
+from .noise_choice import NoiseChoice
 from .protocol_dual_apply import ProtCryodenDualApply
 
 #: The styles in the words of the form.
 STYLES = {"clean": "the clean set", "noisy": "the noisy set"}
 
 
-class ProtCryodenDualConvert(ProtCryodenDualApply):
+class ProtCryodenDualConvert(ProtCryodenDualApply, NoiseChoice):
     """
     Converts tomograms to the style of one of the two sets that a DUAL model was trained on: to that of the clean set,
     with no regard to the measured data (unlike *denoise tomograms*), or to that of the noisy set.
@@ -48,33 +48,13 @@ class ProtCryodenDualConvert(ProtCryodenDualApply):
         )
         add_job_param(form, DualConvertJob, "to", "Convert to the style of", shown=STYLES)
         self._defineContrastParam(form)
-        add_job_param(form, DualConvertJob, "noise", "Amplitude of the noise", condition="to == 1")
-        form.addParam(
-            "inputNoise",
-            PointerParam,
-            pointerClass="Tomogram",
-            allowsNull=True,
-            condition="to == 1",
-            label="Take the noise of (optional)",
-            help="A tomogram whose own noise is taken for all; without one, new noise is drawn for each.",
-        )
-        self._defineFallbackParam(form)
-        add_job_params(
-            form,
-            DualConvertJob,
-            (("seed", "Seed"), ("tile", "Tile edge", "Smaller tiles need less memory."),
-             ("output_mode", "Number format")),
-            expertLevel=LEVEL_ADVANCED,
-        )  # fmt: skip
-        form.addParallelSection(threads=2, mpi=0)
+        self._defineNoiseParams(form, DualConvertJob, condition="to == 1")
+        add_job_param(form, DualConvertJob, "seed", "Seed", expertLevel=LEVEL_ADVANCED, condition="to == 1")
+        self._defineLastParams(form)
 
     # --------------------------- STEPS functions -----------------------------
     def _itemSettings(self, tsId: str) -> Dict[str, Any]:
-        source = self.inputNoise.get() if self._wanted() == "noisy" else None
-        return {
-            "seed": seed_of(self.seed.get(), tsId),
-            "noise_from": files_of([source])[0] if source is not None else "",
-        }
+        return self.noiseSettings(tsId) if self._wanted() == "noisy" else {}
 
     # --------------------------- INFO functions ------------------------------
     def _domain(self) -> str:

@@ -63,7 +63,6 @@ class ProtCryodenDualDenoise(ProtCryodenDualApply):
         form.addSection(label="Denoising")
         add_job_params(form, DualDenoiseJob, (("strength", "Strength"), ("hold_data", "Hold what was measured?")))
         self._defineContrastParam(form)
-        self._defineFallbackParam(form)
         add_job_param(
             form, DualDenoiseJob, "flips", "Mirrored copies", "Time grows in proportion.", expertLevel=LEVEL_ADVANCED
         )
@@ -76,13 +75,7 @@ class ProtCryodenDualDenoise(ProtCryodenDualApply):
             label="Write a map of the uncertainty?",
             help="The spread over the mirrored copies, in the folder of each tomogram (extra/<tsId>).",
         )
-        add_job_params(
-            form,
-            DualDenoiseJob,
-            (("tile", "Tile edge", "Smaller tiles need less memory."), ("output_mode", "Number format")),
-            expertLevel=LEVEL_ADVANCED,
-        )
-        form.addParallelSection(threads=2, mpi=0)
+        self._defineLastParams(form)
 
     # --------------------------- STEPS functions -----------------------------
     def _itemSettings(self, tsId: str) -> Dict[str, Any]:

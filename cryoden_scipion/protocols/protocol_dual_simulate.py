@@ -2,26 +2,25 @@
 
 import glob
 import os
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from pyworkflow import BETA
 from pyworkflow.object import Pointer
-from pyworkflow.protocol.constants import LEVEL_ADVANCED
 from pyworkflow.protocol.params import Form, PointerParam
-from tomo.objects import SetOfCoordinates3D, SetOfTomograms, SetOfTomoMasks, TomoAcquisition, Tomogram
+from tomo.objects import Coordinate3D, SetOfCoordinates3D, SetOfTomograms, SetOfTomoMasks, TomoAcquisition, Tomogram
 
 from cryoden_core.jobs import DualSimulateJob, JobError
 
 from ..clean_domain import labels_mask
 from ..constants import OUTPUT_COORDINATES, OUTPUT_FAILED, OUTPUT_LABELS, OUTPUT_TOMOGRAMS
 from ..convert import output_tomogram
-from ..dual import files_of, seed_of
-from ..forms import add_job_param, add_job_params
+from ..forms import add_job_param
 from ..model_file import read_about
+from .noise_choice import NoiseChoice
 from .protocol_dual_apply import ProtCryodenDualApply
 
 
-class ProtCryodenDualSimulate(ProtCryodenDualApply):
+class ProtCryodenDualSimulate(ProtCryodenDualApply, NoiseChoice):
     """
     Simulates tomograms of grand models with a trained DUAL model: noisy like those that it was trained on, with known
     truth, to train pickers and segmentations with, or to test them.
@@ -45,6 +44,12 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
     JOB = DualSimulateJob
     CONTRAST_OF_MODEL = "as in the model's clean volumes"
 
+    #: Whether the labels of the grand models must be given.
+    NEEDS_LABELS = False
+
+    #: Beginning of the sentence for the methods.
+    MADE = "%d tomograms were simulated"
+
     # --------------------------- DEFINE param functions ----------------------
     def _defineParams(self, form: Form) -> None:
         self._defineComputeParams(form)
@@ -54,6 +59,17 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
             "Noise-free volumes of the kind that the model's clean domain held.",
             "From *train DUAL* or *import model*; the tomograms become like those that it was trained on.",
         )
+        self._defineTruthParams(form)
+        form.addSection(label="Simulation")
+        add_job_param(form, DualSimulateJob, "draws", "Tomograms of each")
+        self._defineNoiseParams(form, DualSimulateJob)
+        add_job_param(form, DualSimulateJob, "halves", "Write halves?")
+        add_job_param(form, DualSimulateJob, "seed", "Seed", "Each grand model gets noise of its own.")
+        self._defineContrastParam(form)
+        self._defineLastParams(form)
+
+    @classmethod
+    def _defineTruthParams(cls, form: Form) -> None:
         form.addParam(
             "inputCoordinates",
             PointerParam,
@@ -66,49 +82,20 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
             "inputLabels",
             PointerParam,
             pointerClass="SetOfTomoMasks",
-            allowsNull=True,
-            label="Labels (optional)",
+            allowsNull=not cls.NEEDS_LABELS,
+            important=cls.NEEDS_LABELS,
+            label="Labels" if cls.NEEDS_LABELS else "Labels (optional)",
             help="The class of each voxel of the grand models, matched by tsId; a copy goes with each simulated "
             "tomogram.",
         )
-        form.addSection(label="Simulation")
-        add_job_params(
-            form,
-            DualSimulateJob,
-            (("draws", "Tomograms of each"), ("noise", "Amplitude of the noise"), ("halves", "Write halves?"),
-             ("seed", "Seed", "Each grand model gets noise of its own.")),
-        )  # fmt: skip
-        form.addParam(
-            "inputNoise",
-            PointerParam,
-            pointerClass="Tomogram",
-            allowsNull=True,
-            label="Take the noise of (optional)",
-            help="A tomogram whose own noise is taken; without one, new noise is drawn.",
-        )
-        self._defineContrastParam(form)
-        self._defineFallbackParam(form)
-        add_job_param(form, DualSimulateJob, "tile", "Tile edge", expertLevel=LEVEL_ADVANCED)
-        add_job_param(form, DualSimulateJob, "output_mode", "Number format", expertLevel=LEVEL_ADVANCED)
-        form.addParallelSection(threads=2, mpi=0)
 
     # --------------------------- STEPS functions -----------------------------
     def _itemSettings(self, tsId: str) -> Dict[str, Any]:
-        source = self.inputNoise.get()
         return {
-            "seed": seed_of(self.seed.get(), tsId),
-            "noise_from": files_of([source])[0] if source is not None else "",
-            "labels": self._labelsOf(tsId),
+            **self.noiseSettings(tsId),
+            "labels": self.fileOf(self.inputLabels.get(), tsId),
             "resume": True,  # Continue keeps the draws that are finished, those of another model or map do not count
         }
-
-    def _labelsOf(self, tsId: str) -> str:
-        """The file with the labels of a grand model, or an empty text."""
-        known = self.inputLabels.get()
-        with self._lock:
-            if known is None or tsId not in known.getTSIds():
-                return ""
-            return files_of([known.getItem(Tomogram.TS_ID_FIELD, tsId)])[0]
 
     def _written(self, job: DualSimulateJob) -> List[str]:
         return job.outputs()
@@ -138,18 +125,30 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
         if known is None or output is None:
             return
         self._removeEarlier(OUTPUT_COORDINATES)
-        source = {name: ts_id for ts_id in self._items for name in self._drawnIds(ts_id)}
         placed = self._createSetOfCoordinates3D(Pointer(self, extended=OUTPUT_TOMOGRAMS))
         placed.setSamplingRate(known.getSamplingRate())
         placed.setBoxSize(known.getBoxSize())
         for tomogram in [item.clone() for item in output.iterItems()]:
-            for found in known.iterItems(where='_tomoId="%s"' % source[tomogram.getTsId()]):
-                coordinate = found.clone()
-                coordinate.cleanObjId()
-                coordinate.setVolume(tomogram)
+            for coordinate in self._coordinatesIn(tomogram):
                 placed.append(coordinate)
-        self._defineOutputs(**{OUTPUT_COORDINATES: placed})
-        self._defineSourceRelation(self.inputCoordinates, placed)
+        if placed.getSize():  # a set without items cannot be read
+            self._defineOutputs(**{OUTPUT_COORDINATES: placed})
+            self._defineSourceRelation(self.inputCoordinates, placed)
+
+    def _coordinatesIn(self, tomogram: Tomogram) -> Iterator[Coordinate3D]:
+        """The coordinates of a simulated tomogram: those of its grand model."""
+        for coordinate in self._knownCoordinates(self._sourceOf(tomogram.getTsId())):
+            coordinate.setVolume(tomogram)
+            yield coordinate
+
+    def _knownCoordinates(self, tsId: str) -> List[Coordinate3D]:
+        """Copies of the coordinates of a grand model."""
+        known = self.inputCoordinates.get()
+        with self._lock:
+            copies = [item.clone() for item in known.iterItems(where='_tomoId="%s"' % tsId)] if known else []
+        for copy in copies:
+            copy.cleanObjId()
+        return copies
 
     def _registerLabels(self) -> None:
         known, output = self.inputLabels.get(), getattr(self, OUTPUT_TOMOGRAMS, None)
@@ -159,13 +158,18 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
         labels = SetOfTomoMasks.create(self._getPath(), template="tomomasks%s.sqlite", suffix="Labels")
         labels.copyInfo(output)
         for tomogram in output.iterItems():
-            # The core writes them beside the tomogram, with the ending of the original.
-            found = glob.glob(glob.escape(os.path.splitext(tomogram.getFileName())[0]) + "_labels.*")
-            if found:
-                labels.append(labels_mask(found[0], tomogram))
+            path = self._labelsOf(tomogram)
+            if path:
+                labels.append(labels_mask(path, tomogram))
         if labels.getSize():
             self._defineOutputs(**{OUTPUT_LABELS: labels})
             self._defineSourceRelation(self.inputLabels, labels)
+
+    def _labelsOf(self, tomogram: Tomogram) -> str:
+        """The labels of a simulated tomogram; empty where its grand model has none."""
+        # The core writes them beside the tomogram, with the ending of the original.
+        found = glob.glob(glob.escape(os.path.splitext(tomogram.getFileName())[0]) + "_labels.*")
+        return found[0] if found else ""
 
     def _removeEarlier(self, name: str) -> None:
         """Remove the output of a run that was continued: there are more tomograms now."""
@@ -188,11 +192,8 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
         return ["There are no coordinates for %s." % ", ".join(without[:5]), *super()._warnings()]
 
     def _done(self, count: int) -> str:
-        return "%d tomograms were simulated (noise amplitude %g, seed %d)" % (
-            count,
-            self.noise.get(),
-            self.seed.get(),
-        )
+        made = self.MADE % count
+        return "%s (noise amplitude %g, seed %d)" % (made, self.noise.get(), self.seed.get())
 
     # --------------------------- UTILS functions -----------------------------
     def firstOutputId(self, tsId: str) -> str:
@@ -201,6 +202,10 @@ class ProtCryodenDualSimulate(ProtCryodenDualApply):
     def _drawnIds(self, tsId: str) -> List[str]:
         count = self.draws.get()
         return [tsId] if count == 1 else ["%s_%d" % (tsId, number + 1) for number in range(count)]
+
+    def _sourceOf(self, drawnId: str) -> str:
+        """The tsId of the grand model of a simulated tomogram."""
+        return next(ts_id for ts_id in self._items if drawnId in self._drawnIds(ts_id))
 
     def _drawnFiles(self, tsId: str) -> List[str]:
         return DualSimulateJob(output=self._itemFolder(tsId).output, draws=self.draws.get()).outputs()

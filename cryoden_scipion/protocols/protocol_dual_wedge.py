@@ -69,18 +69,13 @@ class ProtCryodenDualWedge(ProtCryodenDualApply, TiltRangeChoice):
                 ("steps", "Training steps (0: the preset's)", "Time grows in proportion."),
             ),
         )
-        self._defineFallbackParam(form)
         add_job_params(
             form,
             DualWedgeJob,
-            (
-                ("adversary", "Weight of the critic (-1: the mode's)"),
-                ("seed", "Seed"),
-                ("output_mode", "Number format"),
-            ),
+            (("adversary", "Weight of the critic (-1: the mode's)"), ("seed", "Seed")),
             expertLevel=LEVEL_ADVANCED,
         )
-        form.addParallelSection(threads=2, mpi=0)
+        self._defineLastParams(form)
 
     # --------------------------- STEPS functions -----------------------------
     def _itemSettings(self, tsId: str) -> Dict[str, Any]:

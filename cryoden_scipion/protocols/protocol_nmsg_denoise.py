@@ -326,11 +326,4 @@ class ProtCryodenNmsgDenoise(ProtCryodenStreaming):
     def _maskOf(self, tsId: str) -> str:
         """The mask file of one tomogram, or an empty text."""
         masks = getattr(self, IN_MASK).get()
-        if masks is None:
-            return ""
-        if isinstance(masks, VolumeMask):
-            return clean_path(masks.getFileName())
-        with self._lock:
-            if tsId not in masks.getTSIds():  # getItem fails for an item that is not there
-                return ""
-            return clean_path(masks.getItem(Tomogram.TS_ID_FIELD, tsId).getFileName())
+        return clean_path(masks.getFileName()) if isinstance(masks, VolumeMask) else self.fileOf(masks, tsId)

@@ -7,24 +7,23 @@ from pyworkflow import BETA
 from pyworkflow.protocol.constants import LEVEL_ADVANCED
 from pyworkflow.protocol.params import GE, Form, IntParam, PointerParam
 from pyworkflow.utils import Message
-from tomo.objects import SetOfCoordinates3D, SetOfTomograms, Tomogram
+from tomo.objects import SetOfCoordinates3D, SetOfTomograms
 
 from cryoden_core import __version__ as CORE_VERSION
-from cryoden_core.jobs import JobError, PickJob
+from cryoden_core.jobs import PickJob
 from cryoden_core.progress import DONE, read_progress
 
 from ..constants import IN_MASK, IN_TOMO_SET, OUTPUT_COORDINATES, OUTPUT_FAILED
-from ..convert import input_problems, item_folders
-from ..dual import files_of
-from ..forms import add_job_param, add_job_params, at_most, job_settings
+from ..convert import item_folders
+from ..forms import add_job_param, add_job_params, job_settings
 from ..picks import pick_job, picked_coordinates, picks_file
-from .protocol_streaming import ProtCryodenStreaming
+from .protocol_tomograms import ProtCryodenTomograms
 
 #: Box over diameter, when no box size is given: room for the particle and some of what is around it.
 BOX_OVER_DIAMETER = 1.5
 
 
-class ProtCryodenPick(ProtCryodenStreaming):
+class ProtCryodenPick(ProtCryodenTomograms):
     """
     Picks particles as blobs of one size, by difference of Gaussians. Nothing is trained, and nothing is known of what a
     particle looks like but its diameter: take it to see what is there, on denoised tomograms best.
@@ -90,19 +89,9 @@ class ProtCryodenPick(ProtCryodenStreaming):
         form.addParallelSection(threads=2, mpi=0)
 
     # --------------------------- STEPS functions -----------------------------
-    def processItem(self, tsId: str) -> None:
-        """Write and run the job of one tomogram."""
-        folder = self._itemFolder(tsId)
-        job = pick_job(self._items[tsId], folder, job_settings(self, PickJob), self._maskOf(tsId))
-        self.runCoreJob(job, folder, [job.output])
-
-    def _maskOf(self, tsId: str) -> str:
-        """The mask of a tomogram, or an empty text."""
-        masks = getattr(self, IN_MASK).get()
-        with self._lock:
-            if masks is None or tsId not in masks.getTSIds():
-                return ""
-            return files_of([masks.getItem(Tomogram.TS_ID_FIELD, tsId)])[0]
+    def _jobOf(self, tsId: str) -> PickJob:
+        mask = self.fileOf(getattr(self, IN_MASK).get(), tsId)
+        return pick_job(self._items[tsId], self._itemFolder(tsId), job_settings(self, PickJob), mask)
 
     def _outputItems(self, tsId: str) -> List[Any]:
         return list(picked_coordinates(picks_file(self._itemFolder(tsId)), self._items[tsId]))
@@ -114,23 +103,6 @@ class ProtCryodenPick(ProtCryodenStreaming):
         return self._announce(OUTPUT_COORDINATES, picked)
 
     # --------------------------- INFO functions ------------------------------
-    def _validate(self) -> List[str]:
-        problems = super()._validate()
-        tomograms = self.getInputSet()
-        if tomograms is None:
-            return problems
-        found: List[str] = []
-        for tomogram in [item.clone() for item in tomograms.iterItems()]:
-            found.extend(input_problems(tomogram, use_halves=False))
-        first = tomograms.getFirstItem()
-        if first is not None and not found:
-            try:
-                first = first.clone()
-                pick_job(first, self._itemFolder(first.getTsId()), job_settings(self, PickJob))
-            except JobError as error:
-                found.append(str(error))
-        return problems + at_most(found, what="tomograms")
-
     def _methods(self) -> List[str]:
         picked = getattr(self, OUTPUT_COORDINATES, None)
         if picked is None:

@@ -5,6 +5,7 @@ the reason; the others go on.
 """
 
 import logging
+import os
 import time
 import traceback
 from typing import Any, Dict, List, Optional, Set
@@ -20,7 +21,7 @@ from cryoden_core.jobs import read_json, write_json
 from cryoden_core.progress import DONE, FAILED, read_progress
 
 from ..constants import IN_TOMO_SET, OUTPUT_FAILED, OUTPUT_TOMOGRAMS
-from ..convert import ItemFolder, item_folders, output_tomogram, safe_name
+from ..convert import ItemFolder, clean_path, item_folders, output_tomogram, safe_name
 from .protocol_base import ItemFailed, ProtCryodenBase
 from .texts import describe_progress, describe_result
 
@@ -260,6 +261,13 @@ class ProtCryodenStreaming(ProtCryodenBase, ProtStreamingBase):
         self._defineOutputs(**{name: output})
         self._defineSourceRelation(self.getInputSet(pointer=True), output)
         return output
+
+    def fileOf(self, known: Any, tsId: str) -> str:
+        """The file of an item of another set, matched by tsId, as absolute name; empty where there is none."""
+        with self._lock:
+            if known is None or tsId not in known.getTSIds():  # getItem fails for an item that is not there
+                return ""
+            return os.path.abspath(clean_path(known.getItem(Tomogram.TS_ID_FIELD, tsId).getFileName()))
 
     # --------------------------- INFO functions ------------------------------
     def _validate(self) -> List[str]:

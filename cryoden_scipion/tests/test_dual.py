@@ -9,8 +9,10 @@ import numpy as np
 from pyworkflow.utils import magentaStr
 
 from cryoden_core.jobs import DUAL_PRESETS, WEDGE_PRESETS, read_json
+from cryoden_core.phantom.particles import read_star
 from cryoden_core.progress import RUNNING, read_metrics, read_progress
 
+from ..clean_domain import particle_of
 from ..constants import CRYODEN_PYTHON
 from ..forms import form_name
 from ..protocols import (
@@ -19,6 +21,7 @@ from ..protocols import (
     ProtCryodenDualDenoise,
     ProtCryodenDualSimulate,
     ProtCryodenDualTrain,
+    ProtCryodenDualTrainingSet,
     ProtCryodenDualWedge,
     ProtCryodenImportModel,
     ProtCryodenNmsgDenoise,
@@ -202,6 +205,40 @@ class TestDual(CryodenTest):
             self.assertNotIn(name, ("showLoss", "showFsc"))
         volumes = [mrcfile.read(tomogram.getFileName()) for tomogram in output]
         self.assertFalse(np.allclose(*volumes))
+
+    def test_a_training_set_holds_the_chosen_class_alone_and_all_its_parts_fit_together(self):
+        placed = [item.clone() for item in self.domain.Coordinates.iterItems()]
+        label, name = placed[0].getGroupId(), placed[0]._className.get()
+        made = self.launch(
+            ProtCryodenDualTrainingSet, useGpu=False, inputSetOfTomograms=self.domain.Tomograms, draws=2,
+            inputModel=self.trained.model, inputCoordinates=self.domain.Coordinates,
+            inputLabels=self.domain.Labels, classes=name, crop=16,
+        )  # fmt: skip
+        labels = mrcfile.read(self.domain.Labels.getFirstItem().getFileName())
+        count = sum(item.getGroupId() == label for item in placed)
+        self.assertGreater(len(set(labels.ravel())), 2, "one class alone proves nothing")
+        self.assertEqual(made.Coordinates.getSize(), 2 * count)
+        self.assertEqual({item.getGroupId() for item in made.Coordinates.iterItems()}, {1})
+        for tomogram, mask in zip(made.Tomograms, made.Labels):
+            np.testing.assert_array_equal(mrcfile.read(mask.getFileName()), labels == label)
+            self.assertEqual((mask.getTsId(), mask.getVolName()), (tomogram.getTsId(), tomogram.getFileName()))
+            # DeepFinder's plugin asks for the coordinates by the id of the mask.
+            found = [item.clone() for item in made.Coordinates.iterCoordinates(volume=mask.getObjId())]
+            self.assertEqual([item.getTomoId() for item in found], [tomogram.getTsId()] * count)
+            folder = os.path.dirname(mask.getFileName())
+            self.assertEqual(os.path.realpath(os.path.join(folder, "tomogram.mrc")),
+                             os.path.realpath(tomogram.getFileName()))  # fmt: skip
+            about = read_json(os.path.join(folder, "metadata.json"))
+            self.assertEqual(about["class_of_label"], {"0": "background", "1": name})
+            self.assertEqual((about["count_of_class"], about["locations_on_their_class"]), ({name: count}, 1.0))
+            rotations = [item.rotation for item in read_star(os.path.join(folder, "locations.star"))]
+            known = [item for item in placed if item.getGroupId() == label]
+            for item in known:
+                item.setVolume(self.domain.Tomograms.getFirstItem())
+            np.testing.assert_allclose(rotations, [particle_of(item).rotation for item in known], atol=1e-3)
+        self.assertIn("1 %s (%d locations)" % (name, 2 * count), "".join(made._summary()))
+        made.classes.set("ribosom")
+        self.assertIn("There is no class 'ribosom' in the labels; there are: ", "".join(made._validate()))
 
     def test_an_imported_model_is_the_same_and_only_its_own_system_takes_it(self):
         imported = self.launch(ProtCryodenImportModel, modelPath=os.path.abspath(self.trained.model.getPath()))

@@ -4,6 +4,11 @@ t = Gs(v + amplitude * n), with one field of noise n for the whole volume, so th
 drawn, P Gn(z) with z from N(0, 1), or is that of a given tomogram, Gn(E(t)) (Zeng et al. 2024, equations 1 and 2).
 Halves are t plus and minus half of the difference of Gs(v + amplitude * (n + m)) and Gs(v + amplitude * (n - m)),
 with m another draw: their noise is independent where Gs is linear, and their mean is the tomogram.
+
+The networks see clean volumes with what is beyond 6 standard deviations compressed, which gold is.  What they do not
+see, e = v - clip(v), is seen through the measured linear filter alone: H e is added to t and to both halves, so that
+gold is as bright as in tomograms, with its fringes.  Models without measured filters (preset ``paper``) have no H, and
+their gold stays faint.
 """
 
 from __future__ import annotations
@@ -53,6 +58,18 @@ class Clipped:
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         """A region, float32."""
         return np.asarray(soft_clip(self.volume[region]), np.float32)
+
+
+class Excess:
+    """What :class:`Clipped` takes away from a volume (z, y, x), computed where it is read."""
+
+    def __init__(self, volume: DomainVolume) -> None:
+        self.volume, self.shape = volume, volume.shape
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        """A region, float32."""
+        values = self.volume[region]
+        return np.asarray(values - soft_clip(values), np.float32)
 
 
 class Sum:
@@ -177,6 +194,7 @@ def _simulate_one(
         mean, sd = robust_statistics(whole)
         for slab in mrc.slabs(whole):
             whole[slab] = soft_unclip((whole[slab] - mean) / sd)
+        _add_excess(setting, clean, whole, f"seeing what is very dense{name}")
         _write(setting, clean, whole, outputs[0])
         if len(noises) == 1:
             return
@@ -212,6 +230,17 @@ def _mixture(setting: _Setting, clean: DomainVolume, noise: Readable, stage: str
         if isinstance(transfer, Transfer):
             signal, noise = seen(signal, transfer.signal), seen(noise, transfer.noise)
         yield Sum(signal, noise, setting.job.noise)
+
+
+def _add_excess(setting: _Setting, clean: DomainVolume, whole: np.ndarray, stage: str) -> None:
+    """Add H e, the clean volume's values beyond those that the networks see (the module's text), to a simulation."""
+    transfer, excess = setting.model.simulator.transfer, Excess(clean)
+    if not isinstance(transfer, Transfer) or not any(excess[slab, :, :].any() for slab in mrc.slabs(clean)):
+        return
+    with scratch_volume(setting.folder.path, clean.shape) as seen:
+        filter_volume(excess, seen, transfer.signal.cpu().numpy(), setting.device, setting.progress, stage)
+        for slab in mrc.slabs(seen):
+            whole[slab] += seen[slab]
 
 
 def _write(setting: _Setting, volume: DomainVolume, values: Readable, path: str) -> None:

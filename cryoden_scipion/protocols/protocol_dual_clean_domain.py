@@ -36,7 +36,8 @@ SIZE = (
     ("width", "Width"),
     ("height", "Height"),
     ("depth", "Thickness"),
-    ("voxel_size", "Voxel size", "Take that of the tomograms that the model will be trained on; the wand reads it."),
+    ("voxel_size", "Voxel size", "Take that of the tomograms that the model will be trained on; the wand reads "
+     "it."),
     ("sign", "Protein is", "*bright* is usual; training looks at the contrast of each domain."),
     ("seed", "Seed", "The same seed makes the same grand models."),
 )  # fmt: skip
@@ -101,6 +102,15 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
     def _defineParams(self, form: Form) -> None:
         form.addSection(label=Message.LABEL_INPUT)
         self._defineTemplateParams(form)
+        form.addParam(
+            "inputLike",
+            PointerParam,
+            pointerClass="SetOfTomograms",
+            allowsNull=True,
+            label="Tomograms to be like (optional)",
+            help="Those that the model will be trained on: the wand at the voxel size reads it from them. Nothing else "
+            "is taken from them; grand models need not have their size.",
+        )
         packed = "templateSource != %d" % EXISTING
         add_job_params(form, CleanDomainJob, SIZE[:4], condition=packed)
         add_job_params(form, CleanDomainJob, SIZE[4:-1])

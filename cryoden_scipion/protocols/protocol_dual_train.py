@@ -12,7 +12,7 @@ from cryoden_core import __version__ as CORE_VERSION
 from cryoden_core.jobs import DualTrainJob, JobError, read_json
 
 from ..constants import OUTPUT_MODEL
-from ..convert import input_problems
+from ..convert import even_and_odd, input_problems
 from ..dual import TiltRange, files_of, ranges_differ, train_job, widest_range
 from ..forms import add_job_param, add_job_params, at_most, job_settings
 from ..model_file import contrast_of_training, model_object, read_about
@@ -102,12 +102,12 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
         form.addParam(
             "useHalfMaps",
             BooleanParam,
-            default=False,
-            label="Use the half maps?",
-            help="Recommended for crowded tomograms: half maps tell directly how much of the tomograms is noise, which "
-            "is otherwise measured on their emptiest parts. The denoiser is also asked to tell the even from the odd "
-            "tomogram and the other way round, which only what is really there allows. All tomograms must have half "
-            "maps then, and a step takes longer.",
+            default=True,
+            label="Use half maps where all have them?",
+            help="Half maps tell directly how much of the tomograms is noise, which is otherwise measured on their "
+            "emptiest parts; crowded tomograms have none. The denoiser is also asked to tell the even from the odd "
+            "tomogram and the other way round, which only what is really there allows. A step takes longer then. Where "
+            "a tomogram has no half maps, none are used.",
         )
         self._defineTiltRangeParams(form, DualTrainJob)
         form.addParam(
@@ -156,7 +156,7 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
             self.folder(),
             self._jobSettings(),
             widest_range(self._tiltRanges(noisy)),
-            self.useHalfMaps.get(),
+            self._usesHalves(noisy),
             **self._files(),
         )
 
@@ -196,12 +196,10 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
         warnings = []
         if not self.tiltRangeProblems(noisy) and ranges_differ(self._tiltRanges(noisy)):
             warnings.append("The tomograms have different tilt ranges; the model takes the widest for all.")
-        given = self.inputNoisy.get().getSamplingRate() if noisy else None
-        if given and self.voxelSize.get() < 0.95 * given:
-            warnings.append(
-                "The model's voxel size of %.2f angstrom is smaller than that of the tomograms, %.2f: nothing is "
-                "gained by it, and time is lost." % (self.voxelSize.get(), given)
-            )
+        without = [item.getTsId() for item in noisy if not item.hasHalfMaps()]
+        if self.useHalfMaps.get() and 0 < len(without) < len(noisy):
+            warnings.append("No half maps are used, for %s has none." % without[0])
+        warnings.extend(self._voxelSizeWarnings())
         if len(self.getGpuList()) > 1:
             warnings.append(
                 "The training takes one GPU, the first of the list. For several start it in a terminal: torchrun "
@@ -209,6 +207,23 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
             )
         if not self.usesGpu() and self._jobSettings()["preset"] != "fast":
             warnings.append("Without a GPU this takes days; the preset 'fast' is made for CPUs.")
+        return warnings
+
+    def _voxelSizeWarnings(self) -> List[str]:
+        """What the model's voxel size is not good for."""
+        sets = (self.inputNoisy.get(), self.inputClean.get())
+        noisy, clean = (found.getSamplingRate() if found is not None else 0.0 for found in sets)
+        wanted, warnings = self.voxelSize.get(), []
+        if wanted < 0.95 * noisy:
+            warnings.append(
+                "The model's voxel size of %.2f angstrom is smaller than that of the tomograms, %.2f: nothing is "
+                "gained by it, and time is lost." % (wanted, noisy)
+            )
+        if wanted < 0.95 * clean:
+            warnings.append(
+                "The clean volumes have %.2f angstrom per voxel, more than the model, %.2f: they lack the finest "
+                "details. Make them anew at the model's voxel size." % (clean, wanted)
+            )
         return warnings
 
     def _describeResult(self, result: Dict[str, Any]) -> List[str]:
@@ -255,6 +270,9 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
     def _items(pointer: Any) -> List[Any]:
         items = pointer.get()
         return [item.clone() for item in items.iterItems()] if items is not None else []
+
+    def _usesHalves(self, noisy: List[Any]) -> bool:
+        return bool(self.useHalfMaps.get()) and all(even_and_odd(item) for item in noisy)
 
     def _tiltRanges(self, noisy: List[Any]) -> List[TiltRange]:
         return [self.tiltRangeOf(item) for item in noisy]

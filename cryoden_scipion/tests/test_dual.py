@@ -29,6 +29,7 @@ from ..protocols import (
 )
 from ..viewers import CryodenDualTrainViewer, CryodenDualViewer
 from ..viewers.figure_view import FigureView
+from ..wizards.wizard_classes import classes_of
 from . import synthetic
 from .base import CryodenTest
 from .test_dual_clean_domain import NOTHING_ELSE
@@ -237,6 +238,11 @@ class TestDual(CryodenTest):
                 item.setVolume(self.domain.Tomograms.getFirstItem())
             np.testing.assert_allclose(rotations, [particle_of(item).rotation for item in known], atol=1e-3)
         self.assertIn("1 %s (%d locations)" % (name, 2 * count), "".join(made._summary()))
+        viewer = CryodenDualViewer(project=self.proj)
+        viewer.setProtocol(made)
+        (view,) = viewer._getVisualizeDict()["showLabels"]("showLabels")
+        self.assertEqual([entry.get_text() for entry in view.figure.subfigs[1].legends[0].get_texts()], [name])
+        self.assertIn(name, classes_of(made).values())
         made.classes.set("ribosom")
         self.assertIn("There is no class 'ribosom' in the labels; there are: ", "".join(made._validate()))
 

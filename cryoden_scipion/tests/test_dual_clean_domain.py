@@ -15,6 +15,7 @@ from ..clean_domain import particle_of
 from ..forms import form_name, job_settings
 from ..protocols import ProtCryodenDualCleanDomain
 from ..protocols.protocol_dual_clean_domain import EXISTING, FILES, MAPS, STRUCTURES
+from ..viewers import CryodenCleanDomainViewer
 from . import synthetic
 from .base import CryodenTest
 
@@ -133,6 +134,13 @@ class TestCleanDomain(CryodenTest):
         with mrcfile.open(template, header_only=True) as volume:
             self.assertAlmostEqual(float(volume.voxel_size.x), synthetic.SAMPLING_RATE, places=3)
         self.assertIn("hook", "".join(self.protocol._summary()))
+
+    def test_the_viewer_names_the_class_that_was_placed(self):
+        viewer = CryodenCleanDomainViewer(project=self.proj)
+        viewer.setProtocol(self.protocol)
+        self.assertEqual(viewer.tsIds(), ["volume_001", "volume_002"])
+        (view,) = viewer._getVisualizeDict()["showLabels"]("showLabels")
+        self.assertEqual([entry.get_text() for entry in view.figure.subfigs[1].legends[0].get_texts()], ["hook"])
 
     def test_the_forms_defaults_are_those_of_the_job(self):
         settings = job_settings(self.newProtocol(ProtCryodenDualCleanDomain), CleanDomainJob)

@@ -324,16 +324,31 @@ class TestDualJobs(StandInTest):
         self.assertEqual((job["noisy_even"], job["noisy_odd"]), ([], []))
         self.assertEqual((protocol.model.getContrast(), protocol.model.getTrainedOn()), ("dark", "TS_1, TS_2"))
 
-    def test_halves_take_part_when_they_are_asked_for_and_every_tomogram_has_them(self):
+    def test_halves_take_part_unless_a_tomogram_has_none_or_they_are_not_wanted(self):
         protocol = self.newProtocol(
-            ProtCryodenDualTrain, useGpu=False, inputNoisy=self.tomograms, inputClean=self.other(), useHalfMaps=True
+            ProtCryodenDualTrain, useGpu=False, inputNoisy=self.tomograms, inputClean=self.other()
         )
-        self.assertIn("TS_2 has no half maps", "".join(protocol._validate()))
+        self.assertIn("No half maps are used, for TS_2 has none", "".join(protocol._warnings()))
+        self.assertEqual(protocol._job().noisy_even, [])
         protocol._items = lambda pointer: [pointer.get().getFirstItem().clone()]
+        self.assertNotIn("half maps", "".join(protocol._warnings()))
+        protocol.useHalfMaps.set(False)
+        self.assertEqual(protocol._job().noisy_even, [])
+        protocol.useHalfMaps.set(True)
         job = protocol._job()
         self.assertEqual(
             [os.path.basename(path) for path in (*job.noisy_even, *job.noisy_odd)], ["TS_1_even.mrc", "TS_1_odd.mrc"]
         )
+
+    def test_a_voxel_size_that_the_volumes_do_not_have_is_warned_of(self):
+        protocol = self.newProtocol(
+            ProtCryodenDualTrain, useGpu=False, inputNoisy=self.tomograms, inputClean=self.other(), voxelSize=5.0
+        )
+        said = "".join(protocol._warnings())
+        self.assertIn("5.00 angstrom is smaller than that of the tomograms, 10.00", said)
+        self.assertIn("The clean volumes have 10.00 angstrom per voxel, more than the model, 5.00", said)
+        protocol.voxelSize.set(10.0)
+        self.assertNotIn("angstrom", "".join(protocol._warnings()))
 
     def test_a_set_cannot_be_noisy_and_clean_at_once(self):
         protocol = self.newProtocol(

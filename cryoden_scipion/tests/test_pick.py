@@ -12,6 +12,7 @@ from ..clean_domain import labels_mask
 from ..constants import OUTPUT_FAILED
 from ..forms import job_settings
 from ..protocols import ProtCryodenPick
+from ..viewers import CryodenPickViewer
 from . import synthetic
 from .base import CryodenTest
 
@@ -70,6 +71,14 @@ class TestPick(CryodenTest):
         self.assertIn("*TS_empty*: 0 particles", summary)
         self.assertIn("3 particles of 140", self.protocol._methods()[0])
 
+    def test_the_viewer_draws_a_circle_for_each_pick_of_the_chosen_tomogram(self):
+        viewer = CryodenPickViewer(project=self.proj)
+        viewer.setProtocol(self.protocol)
+        for ts_id, count in (("TS_1", 2), ("TS_2", 1), ("TS_empty", 0)):
+            viewer.tomogram.set(viewer.tsIds().index(ts_id))
+            (view,) = viewer._getVisualizeDict()["showPicks"]("showPicks")
+            self.assertEqual(len(view.figure.get_axes()[0].patches), count, ts_id)
+
     def test_no_set_is_made_before_there_is_a_pick(self):
         protocol = self.newProtocol(ProtCryodenPick, inputSetOfTomograms=self.tomograms)
         protocol._outputItems = lambda tsId: []
@@ -83,8 +92,9 @@ class TestPick(CryodenTest):
         path = synthetic.write_mrc(os.path.join(self.data, "mask.mrc"), np.ones(SHAPE, np.float32))
         masks.append(labels_mask(path, first))
         protocol = self.newProtocol(ProtCryodenPick, inputSetOfTomograms=self.tomograms, inputMask=masks)
-        self.assertEqual(protocol._maskOf(first.getTsId()), path)
-        self.assertEqual(protocol._maskOf("TS_2"), "")
+        protocol._items = {item.getTsId(): item.clone() for item in self.tomograms.iterItems()}
+        self.assertEqual(protocol._jobOf(first.getTsId()).mask, path)
+        self.assertEqual(protocol._jobOf("TS_2").mask, "")
 
     def test_the_forms_defaults_are_those_of_the_job_and_reach_it(self):
         for name, value in job_settings(self.newProtocol(ProtCryodenPick), PickJob).items():

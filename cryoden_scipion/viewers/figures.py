@@ -5,10 +5,11 @@ the core's own report uses.  Volumes stay on the disk: central slices and a cent
 """
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
-from tomo.objects import Tomogram
+from tomo.constants import BOTTOM_LEFT_CORNER
+from tomo.objects import Coordinate3D, Tomogram, TomoMask
 
 from cryoden_core import report
 from cryoden_core.jobs import JobError, read_json
@@ -16,7 +17,9 @@ from cryoden_core.metrics import fsc
 from cryoden_core.mrc import open_volume
 from cryoden_core.progress import read_metrics
 
+from ..clean_domain import class_names
 from ..convert import ItemFolder, clean_path, even_and_odd
+from . import truth_figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,6 +61,25 @@ def side_by_side(before: Tomogram, after: Tomogram) -> "Figure":
 def side_spectra_of(before: Tomogram, after: Tomogram) -> "Figure":
     """Power in the kx, kz plane before and after."""
     return report.side_spectra_figure(_two(before, after))
+
+
+def labelled(tomogram: Tomogram, mask: TomoMask, named_by: str = "") -> "Figure":
+    """Central slices of a tomogram, as they are and with the classes of a mask in colour.
+
+    Where the file of the mask says no names, those of the labels ``named_by`` are taken.
+    """
+    path = clean_path(mask.getFileName())
+    return truth_figures.labelled_figure(
+        _volume(tomogram), open_volume(path), class_names(path) or class_names(named_by), tomogram.getSamplingRate()
+    )
+
+
+def picks(tomogram: Tomogram, coordinates: Sequence[Coordinate3D], diameter: float) -> "Figure":
+    """A slab of a tomogram with the picks in it; ``diameter`` of the particles in angstrom."""
+    for coordinate in coordinates:
+        coordinate.setVolume(tomogram)
+    positions = np.array([coordinate.getPosition(BOTTOM_LEFT_CORNER) for coordinate in coordinates], float)
+    return truth_figures.picks_figure(_volume(tomogram), positions.reshape(-1, 3), diameter, tomogram.getSamplingRate())
 
 
 def _two(before: Tomogram, after: Tomogram) -> Dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from tomo.objects import Tomogram
 
 from cryoden_core.jobs import JobError
 
-from ..constants import OUTPUT_TOMOGRAMS
+from ..constants import OUTPUT_LABELS, OUTPUT_TOMOGRAMS
 from ..convert import ItemFolder, item_folders, safe_name
 from . import figures
 from .figure_view import FigureView
@@ -33,6 +33,24 @@ class ItemViewer(ProtocolViewer):
             label=label,
             help="Which one the pictures below are about.",
         )
+
+    @staticmethod
+    def _defineLabelsParam(form: Form) -> None:
+        form.addParam(
+            "showLabels",
+            LabelParam,
+            important=True,
+            label="Classes in colour",
+            help="Central xy, xz and yz slices as they are, and with the class of each voxel in colour.",
+        )
+
+    def labelled(self, ts_id: str = "", named_by: str = "") -> Any:
+        """A tomogram of the output with its labels; where they say no names, those of the labels ``named_by``."""
+        labels = getattr(self.protocol, OUTPUT_LABELS, None)
+        if labels is None:
+            raise JobError("There are no labels: none were given, or nothing is finished yet.")
+        tomogram = self._find(getattr(self.protocol, OUTPUT_TOMOGRAMS, None), ts_id)
+        return figures.labelled(tomogram, self._find(labels, ts_id), named_by)
 
     @staticmethod
     def _defineFscParam(form: Form) -> None:

@@ -15,6 +15,7 @@ from ..protocols import (
     ProtCryodenDualDenoise,
     ProtCryodenDualSimulate,
     ProtCryodenDualTrain,
+    ProtCryodenDualTrainingSet,
     ProtCryodenDualWedge,
 )
 from . import dual_figures, figures
@@ -76,6 +77,7 @@ class CryodenDualViewer(ItemViewer):
         ProtCryodenDualConvert,
         ProtCryodenDualDenoise,
         ProtCryodenDualSimulate,
+        ProtCryodenDualTrainingSet,
         ProtCryodenDualWedge,
     ]
 
@@ -102,6 +104,8 @@ class CryodenDualViewer(ItemViewer):
             label="Power spectra",
             help="Radial power spectra before, after and of the difference.",
         )
+        if isinstance(self.protocol, ProtCryodenDualSimulate):
+            self._defineLabelsParam(form)
         if isinstance(self.protocol, ProtCryodenDualDenoise):
             self._defineFscParam(form)
         if isinstance(self.protocol, ProtCryodenDualWedge):
@@ -118,6 +122,8 @@ class CryodenDualViewer(ItemViewer):
             "showSideSpectra": lambda *_: self.figure("power from the side", self._sideSpectra),
             "showSpectra": lambda *_: self.figure("power spectra", self._spectra),
         }
+        if isinstance(self.protocol, ProtCryodenDualSimulate):
+            shown["showLabels"] = lambda *_: self.figure("classes", self._labels)
         if isinstance(self.protocol, ProtCryodenDualDenoise):
             shown["showFsc"] = lambda *_: self.figure("half maps", self.halfMapFsc)
         if isinstance(self.protocol, ProtCryodenDualWedge):
@@ -133,6 +139,10 @@ class CryodenDualViewer(ItemViewer):
 
     def _spectra(self) -> Any:
         return figures.spectra(self._before(), self._after())
+
+    def _labels(self) -> Any:
+        original = self.protocol.fileOf(self.protocol.inputLabels.get(), self.tsId())
+        return self.labelled(self.protocol.firstOutputId(self.tsId()), original)
 
     def _loss(self) -> Any:
         if not os.path.exists(self._folder().metrics):

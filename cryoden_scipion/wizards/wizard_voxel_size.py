@@ -8,8 +8,8 @@ from ..protocols import ProtCryodenDualCleanDomain, ProtCryodenDualTrain
 
 
 def sampling_rate_of_input(protocol: Any) -> Optional[float]:
-    """Sampling rate (angstrom) of the tomograms or maps that a form has as its input, or None."""
-    for name in ("inputNoisy", "inputVolumes"):
+    """Sampling rate (angstrom) of the tomograms that a form has as its input, or None."""
+    for name in ("inputNoisy", "inputLike"):
         pointer = getattr(protocol, name, None)
         if pointer is not None and pointer.get() is not None:
             return float(pointer.get().getSamplingRate())
@@ -17,7 +17,7 @@ def sampling_rate_of_input(protocol: Any) -> Optional[float]:
 
 
 class CryodenVoxelSizeWizard(Wizard):
-    """Takes the sampling rate of the noisy tomograms, or of the density maps."""
+    """Takes the sampling rate of the tomograms that the model is, or will be, trained on."""
 
     _targets = [(ProtCryodenDualTrain, ["voxelSize"]), (ProtCryodenDualCleanDomain, ["voxelSize"])]
 
@@ -27,6 +27,6 @@ class CryodenVoxelSizeWizard(Wizard):
         if found is None:
             from pyworkflow.gui.dialog import showInfo
 
-            showInfo("Voxel size", "Choose the input first; its sampling rate is taken.", form.root)
+            showInfo("Voxel size", "Choose the tomograms first; their sampling rate is taken.", form.root)
             return
         form.setVar("voxelSize", found)

@@ -57,6 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[48, 160, 160], metavar=("Z", "Y", "X"),
                         help="of a specimen, voxels of 10 angstrom; SHREC: 200 512 512")  # fmt: skip
     parser.add_argument("--particles", type=int, default=100, help="in each specimen; SHREC: 1500")
+    parser.add_argument("--vesicles", type=int, default=1, help="in each specimen, at most")
     parser.add_argument("--beads", type=int, default=1, help="of gold in each specimen, at most; SHREC: 20")
     parser.add_argument("--vesicle-radius", type=float, default=200.0, help="at most, angstrom; SHREC: 800")
     parser.add_argument("--tilt-step", type=float, default=3.0, help="degrees; SHREC: 2")
@@ -100,10 +101,10 @@ def pack(folder: str, count: int, seed: int, options: argparse.Namespace) -> lis
     depth, height, width = options.shape
     made = quietly(CleanDomainJob.from_parameters({
         "output": folder, "volumes": count, "depth": depth, "height": height, "width": width, "voxel_size": VOXEL_SIZE,
-        "templates": [options.templates], "particles": options.particles, "abundance_spread": 100.0, "vesicles": 1,
-        "membrane_radius_min": 150.0, "membrane_radius_max": options.vesicle_radius, "membrane_proteins": 0,
-        "tubes": 0, "sheets": 0, "actin": 0, "microtubules": 0, "clusters": 0, "beads": options.beads,
-        "crowding": 0.0, "seed": seed, "resume": True,
+        "templates": [options.templates], "particles": options.particles, "abundance_spread": 100.0,
+        "vesicles": options.vesicles, "membrane_radius_min": 150.0, "membrane_radius_max": options.vesicle_radius,
+        "membrane_proteins": 0, "tubes": 0, "sheets": 0, "actin": 0, "microtubules": 0, "clusters": 0,
+        "beads": options.beads, "crowding": 0.0, "seed": seed, "resume": True,
     }))  # fmt: skip
     models = []
     for volume in made["volumes"]:

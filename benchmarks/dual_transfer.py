@@ -1,16 +1,18 @@
 """Is what DUAL simulates of use to train a segmentation that has to work on tomograms?
 
-The same small network is trained, with the same steps and seeds, on four volumes of each kind:
+Specimens are made to learn from (``--learning-specimens``), which no training of DUAL has seen, with several vesicles
+and gold beads: with one of each at most, four specimens hold too few for a network to learn them even of tomograms.
+The same small network is trained, with the same steps and seeds, on these specimens as each kind shows them:
 
-- real: the tomograms of models 0 to 3 with their labels, which nobody has of real data: what can be reached at best.
-- dual: DUAL's simulations of the densities 4 to 7.
-- spectrum: these densities in their missing wedge, with noise of the spectrum of the tomograms 0 to 3.
+- real: their tomograms, with labels, which nobody has of real data: what can be reached at best.
+- dual: DUAL's simulations of their densities.
+- spectrum: their densities in the missing wedge, with noise of the spectrum of the tomograms 0 to 3.
 - white_wedge: the same with white noise; white: without the missing wedge either.
 
-Those without learning have the signal-to-noise ratio of the tomograms, inside the macromolecules.  Tested is on the
-tomogram of model 9 and on those of specimens made for this alone (``--test-specimens``).  Macromolecules are grouped by
-size (:data:`GROUPS`): each of the 13 classes has some eight particles in a specimen, thirty to learn from, and the
-small ones too few voxels to be judged by themselves.
+So the kinds differ in nothing but the imaging.  Those without learning have the signal-to-noise ratio of the tomograms,
+inside the macromolecules.  Tested is on the tomogram of model 9 and on those of specimens made for this alone
+(``--test-specimens``).  Macromolecules are grouped by size (:data:`GROUPS`): each of the 13 classes has some eight
+particles in a specimen, thirty to learn from, and the small ones too few voxels to be judged by themselves.
 
 The second study, ``style``, is the domain adaptation of the DUAL paper: a network that has only seen clean densities is
 applied to the test tomograms as they are, and to what ``dual convert`` and ``dual denoise`` make of them.
@@ -28,7 +30,7 @@ from typing import Any
 
 import dual_data
 import numpy as np
-from dual_data import CLEAN, NOISY, TEST, TILT_LIMIT, VOXEL_SIZE, Model, computing, once, quietly
+from dual_data import NOISY, TEST, TILT_LIMIT, VOXEL_SIZE, Model, computing, once, quietly
 from dual_quality import table
 
 from cryoden_core import metrics, mrc
@@ -63,21 +65,23 @@ class Bench:
         given = options.models or [dual_data.train(self.models, seed, options) for seed in options.seeds]
         #: Files of DUAL's models by the name of their folder.
         self.dual = {os.path.basename(os.path.dirname(os.path.abspath(path))): path for path in given}
-        self.tests = [self.models[TEST], *self._more_specimens()]
+        shapes = {"vesicles": options.learning_shapes, "beads": options.learning_shapes}
+        rich = argparse.Namespace(**{**vars(options), **shapes})
+        self.learned = self._more_specimens("learning_specimens", options.learning_specimens, 20, rich)
+        self.tests = [self.models[TEST], *self._more_specimens("test_specimens", options.test_specimens, 10, options)]
 
-    def _more_specimens(self) -> list[Model]:
-        """Specimens that no training has seen."""
-        count, seed = self.options.test_specimens, self.options.data_seed + 1_000_000
+    def _more_specimens(self, name: str, count: int, first: int, options: argparse.Namespace) -> list[Model]:
+        """Specimens that no training of DUAL has seen, numbered from ``first`` on, with their tomograms."""
         if not count:
             return []
-        made = dual_data.pack(os.path.join(self.options.out, "test_specimens"), count, seed, self.options)
+        made = dual_data.pack(os.path.join(options.out, name), count, options.data_seed + 100_000 * first, options)
         for index, model in enumerate(made):
-            dual_data.image(model, len(self.models) + index, self.options)
+            dual_data.image(model, first + index, options)
         return made
 
     def path(self, *names: str) -> str:
         """A file of this study."""
-        path = os.path.join(self.options.out, "transfer", *names)
+        path = os.path.join(self.options.out, "segmentation", *names)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
 
@@ -91,14 +95,14 @@ class Bench:
 
 
 def noisy_volumes(bench: Bench, kind: str) -> list[tuple[Model, str]]:
-    """Specimens and their volumes of one kind; ``kind`` is real, one of UNLEARNED, or the name of a DUAL model."""
+    """The specimens to learn from as a kind shows them: real, one of UNLEARNED, or the name of a DUAL model."""
     if kind == "real":
-        return [(bench.models[index], bench.models[index].file("tomogram")) for index in NOISY]
-    return [(bench.models[index], _simulated(bench, kind, index)) for index in CLEAN]
+        return [(model, model.file("tomogram")) for model in bench.learned]
+    return [(model, _simulated(bench, kind, index)) for index, model in enumerate(bench.learned)]
 
 
 def _simulated(bench: Bench, kind: str, index: int) -> str:
-    output, model = bench.path("volumes", f"{kind}_{index}.mrc"), bench.models[index]
+    output, model = bench.path("volumes", f"{kind}_{index}.mrc"), bench.learned[index]
     if os.path.exists(output) and not bench.options.redo:
         return output
     if kind in bench.dual:
@@ -224,9 +228,7 @@ def gains(found: Sequence[dict[str, Any]], over: Sequence[dict[str, Any]]) -> li
 
 def style(bench: Bench) -> None:
     """Print what a network that learned from clean densities makes of tomograms, as they are and converted."""
-    sets = training_sets(
-        bench, "clean", [(bench.models[index], bench.models[index].file("density")) for index in CLEAN]
-    )
+    sets = training_sets(bench, "clean", [(model, model.file("density")) for model in bench.learned])
     ways: dict[str, Callable[[Model], str]] = {"density": lambda model: model.file("density")}
     ways["tomogram as it is"] = partial(_inverted, bench)
     for dual in bench.dual:
@@ -288,6 +290,8 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=("real", "dual", *UNLEARNED),
                         default=["real", "dual", *UNLEARNED], help="of volumes to learn from")  # fmt: skip
     parser.add_argument("--test-specimens", type=int, default=3, help="made beside model 9, to test on")
+    parser.add_argument("--learning-specimens", type=int, default=4, help="made to learn from")
+    parser.add_argument("--learning-shapes", type=int, default=6, help="vesicles, and gold beads, in each, at most")
     parser.add_argument("--network-seeds", type=int, nargs="+", default=[1, 2], help="of the segmentation's trainings")
     parser.add_argument("--network-steps", type=int, default=1000, help="of the segmentation's trainings")
     parser.add_argument("--features", type=int, default=16, help="of the segmentation at full resolution")

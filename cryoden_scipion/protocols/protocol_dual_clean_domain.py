@@ -102,6 +102,8 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
     def _defineParams(self, form: Form) -> None:
         form.addSection(label=Message.LABEL_INPUT)
         self._defineTemplateParams(form)
+        packed = "templateSource != %d" % EXISTING
+        add_job_params(form, CleanDomainJob, SIZE[:4], condition=packed)
         form.addParam(
             "inputLike",
             PointerParam,
@@ -111,8 +113,6 @@ class ProtCryodenDualCleanDomain(ProtCryodenOneJob):
             help="Those that the model will be trained on: the wand at the voxel size reads it from them. Nothing else "
             "is taken from them; grand models need not have their size.",
         )
-        packed = "templateSource != %d" % EXISTING
-        add_job_params(form, CleanDomainJob, SIZE[:4], condition=packed)
         add_job_params(form, CleanDomainJob, SIZE[4:-1])
         add_job_params(form, CleanDomainJob, SIZE[-1:], condition=packed)
         form.addParam(

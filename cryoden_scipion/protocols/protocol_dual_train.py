@@ -23,11 +23,11 @@ from .tilt_range import TiltRangeChoice
 DOMAINS = (
     ("voxel_size", "Voxel size of the model", "Both domains are resampled to it; the wand reads that of the noisy "
      "tomograms. The model is for tomograms of about this voxel size."),
-    ("contrast", "Protein in the tomograms is", "*dark* in most reconstructions. *auto* looks for it and stops where "
-     "it cannot tell."),
-    ("clean_contrast", "Protein in the clean volumes is"),
-    ("thickness", "Thickness of the specimen", "Leaves the empty regions above and below out of the training."),
+    ("thickness", "Thickness of the specimen, 0 for all", "Leaves the empty regions above and below out of the "
+     "training."),
 )  # fmt: skip
+#: Where contrast is not said, in the words of the form.
+CONTRASTS = {"auto": "as the grey values tell"}
 #: The kinds of clean volumes, in the words of the form.
 CLEAN_KINDS = {"density": "grand models, without missing wedge", "tomogram": "tomograms, with missing wedge"}
 TRAINING = (
@@ -98,6 +98,12 @@ class ProtCryodenDualTrain(ProtCryodenOneJob, TiltRangeChoice):
             help="Where crops of the noisy tomograms may be taken, matched by tsId: one for each tomogram.",
         )
         add_job_params(form, DualTrainJob, DOMAINS)
+        for name, label, help_text in (
+            ("contrast", "Protein in the tomograms is", "*dark* in most reconstructions. Where the grey values do not "
+             "tell, the training stops at once and asks."),
+            ("clean_contrast", "Protein in the clean volumes is", "*bright* in those of *make clean domain*."),
+        ):  # fmt: skip
+            add_job_param(form, DualTrainJob, name, label, help_text, shown=CONTRASTS)
         add_job_param(form, DualTrainJob, "clean_kind", "Clean volumes are", shown=CLEAN_KINDS)
         form.addParam(
             "useHalfMaps",

@@ -68,7 +68,11 @@ class ProtCryodenDualTrainingSet(ProtCryodenDualSimulate):
             "only: leave membranes and gold out for it.",
         )
         add_job_param(
-            form, TrainingSetJob, "crop", "Edge of crops (0: none)", "They are written to the folder of each tomogram."
+            form,
+            TrainingSetJob,
+            "crop",
+            "Edge of crops, 0 for none",
+            "They are written to the folder of each tomogram.",
         )
 
     # --------------------------- STEPS functions -----------------------------

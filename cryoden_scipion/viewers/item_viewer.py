@@ -1,9 +1,8 @@
-"""What the viewers of single tomograms share: choosing one, and a window or a sentence for each button."""
+"""What the viewers of single tomograms share: choosing one, and buttons that several of them have."""
 
-from typing import Any, Callable, List
+from typing import Any, List
 
-from pyworkflow.protocol.params import EnumParam, Form, LabelParam
-from pyworkflow.viewer import DESKTOP_TKINTER, MSG_WARN, MessageView, ProtocolViewer, View
+from pyworkflow.protocol.params import EnumParam, Form
 from tomo.objects import Tomogram
 
 from cryoden_core.jobs import JobError
@@ -11,65 +10,76 @@ from cryoden_core.jobs import JobError
 from ..constants import OUTPUT_LABELS, OUTPUT_TOMOGRAMS
 from ..convert import ItemFolder, item_folders, safe_name
 from . import figures
-from .figure_view import FigureView
+from .figure_viewer import Button, FigureViewer
 
 
-class ItemViewer(ProtocolViewer):
+class ItemViewer(FigureViewer):
     """A form with one item to choose; its buttons are the subclass's.
 
     What is there can be looked at while the run goes on: the loss from the first steps, the rest when the item is
     finished.
     """
 
-    _environments = [DESKTOP_TKINTER]
+    #: Title of the form, and what an item is called in it.
+    HEADING = "Tomograms"
+    ITEM = "Tomogram"
 
-    def _defineItemParam(self, form: Form, label: str) -> None:
+    def _defineParams(self, form: Form) -> None:
+        form.addSection(label=self.HEADING)
         form.addParam(
             "tomogram",
             EnumParam,
             choices=self.tsIds() or ["none yet"],
             default=0,
             display=EnumParam.DISPLAY_COMBO,
-            label=label,
+            label=self.ITEM,
             help="Which one the pictures below are about.",
         )
+        self._defineButtons(form)
 
-    @staticmethod
-    def _defineLabelsParam(form: Form) -> None:
-        form.addParam(
-            "showLabels",
-            LabelParam,
-            important=True,
-            label="Classes in colour",
-            help="Central xy, xz and yz slices as they are, and with the class of each voxel in colour.",
+    def _windowTitle(self, title: str) -> str:
+        return "%s: %s" % (self.tsId(), title)
+
+    # --------------------------- buttons that several viewers have -----------
+    def _fscButton(self) -> Button:
+        return Button(
+            "showFsc",
+            "Agreement of the half maps (FSC)",
+            "Fourier shell correlation between the even and the odd tomogram, before and after. After denoising it is "
+            "no measure of resolution, because both halves went through the same network.",
+            "half maps",
+            self.halfMapFsc,
         )
 
-    def labelled(self, ts_id: str = "", named_by: str = "") -> Any:
-        """A tomogram of the output with its labels; where they say no names, those of the labels ``named_by``."""
+    def _labelsButton(self) -> Button:
+        return Button(
+            "showLabels",
+            "Classes in colour",
+            "Central xy, xz and yz slices as they are, and with the class of each voxel in colour.",
+            "classes",
+            self.labelled,
+        )
+
+    def halfMapFsc(self) -> Any:
+        """Agreement of the half maps before and after, of a protocol that puts out denoised ones."""
+        drawn = figures.half_map_fsc(self._before(), self._after())
+        if drawn is None:
+            raise JobError("%s has no half maps." % self.tsId())
+        return drawn
+
+    def labelled(self) -> Any:
+        """The result of the chosen item with its labels."""
         labels = getattr(self.protocol, OUTPUT_LABELS, None)
         if labels is None:
-            raise JobError("There are no labels: none were given, or nothing is finished yet.")
-        tomogram = self._find(getattr(self.protocol, OUTPUT_TOMOGRAMS, None), ts_id)
-        return figures.labelled(tomogram, self._find(labels, ts_id), named_by)
+            raise JobError("There are no labels: none were given, or the run is not finished yet.")
+        tomogram = self._after()
+        return figures.labelled(tomogram, self._find(labels, tomogram.getTsId()), self._namedBy())
 
-    @staticmethod
-    def _defineFscParam(form: Form) -> None:
-        form.addParam(
-            "showFsc",
-            LabelParam,
-            label="Agreement of the half maps (FSC)",
-            help="Fourier shell correlation between the even and the odd tomogram, before and after. After denoising "
-            "it is no measure of resolution, because both halves went through the same network.",
-        )
+    def _namedBy(self) -> str:
+        """The file of labels that say the names of classes, where those of the result do not."""
+        return ""
 
-    def figure(self, what: str, draw: Callable[[], Any]) -> List[View]:
-        """The window with one figure, or the sentence that says why there is none."""
-        try:
-            drawn = draw()
-        except (JobError, OSError) as error:
-            return [MessageView(str(error), "Nothing to show", MSG_WARN, self.getTkRoot())]
-        return [FigureView(drawn, "%s: %s" % (self.tsId(), what), self.getTkRoot())]
-
+    # --------------------------- items ---------------------------------------
     def tsIds(self) -> List[str]:
         """The items that were started, in the order of the input."""
         started = {folder.name for folder in item_folders(self.protocol._getExtraPath())}
@@ -81,13 +91,6 @@ class ItemViewer(ProtocolViewer):
 
     def _folder(self) -> ItemFolder:
         return ItemFolder.of(self.protocol._getExtraPath(), self.tsId())
-
-    def halfMapFsc(self) -> Any:
-        """Agreement of the half maps before and after, of a protocol that puts out denoised ones."""
-        drawn = figures.half_map_fsc(self._before(), self._after())
-        if drawn is None:
-            raise JobError("%s has no half maps." % self.tsId())
-        return drawn
 
     def _before(self) -> Tomogram:
         return self._find(self.protocol.getInputSet())

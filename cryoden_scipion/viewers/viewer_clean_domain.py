@@ -1,11 +1,10 @@
 """The viewer behind *Analyze results* of the protocol that makes a clean domain."""
 
-from typing import Any, Callable, Dict, List
-
-from pyworkflow.protocol.params import Form
+from typing import Any, List
 
 from ..constants import OUTPUT_TOMOGRAMS
 from ..protocols import ProtCryodenDualCleanDomain
+from .figure_viewer import Button
 from .item_viewer import ItemViewer
 
 
@@ -15,13 +14,11 @@ class CryodenCleanDomainViewer(ItemViewer):
     _label = "clean domain viewer"
     _targets = [ProtCryodenDualCleanDomain]
 
-    def _defineParams(self, form: Form) -> None:
-        form.addSection(label="Grand models")
-        self._defineItemParam(form, "Grand model")
-        self._defineLabelsParam(form)
+    HEADING = "Grand models"
+    ITEM = "Grand model"
 
-    def _getVisualizeDict(self) -> Dict[str, Callable]:
-        return {"showLabels": lambda *_: self.figure("classes", self.labelled)}
+    def _buttons(self) -> List[Button]:
+        return [self._labelsButton()]
 
     def tsIds(self) -> List[str]:
         """The grand models that are finished."""

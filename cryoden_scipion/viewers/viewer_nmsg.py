@@ -11,6 +11,7 @@ from cryoden_core.jobs import read_json
 from ..convert import ItemFolder, safe_name
 from ..protocols import ProtCryodenNmsgDenoise
 from . import figures
+from .figure_viewer import Button
 from .item_viewer import ItemViewer
 
 
@@ -20,30 +21,10 @@ class CryodenNmsgViewer(ItemViewer):
     _label = "NMSG viewer"
     _targets = [ProtCryodenNmsgDenoise]
 
+    HEADING = "Denoised tomograms"
+
     def _defineParams(self, form: Form) -> None:
-        form.addSection(label="Denoised tomograms")
-        self._defineItemParam(form, "Tomogram")
-        form.addParam(
-            "showSlices",
-            LabelParam,
-            important=True,
-            label="Slices before, after and difference",
-            help="Central xy, xz and yz slices with the same contrast. The difference is what was removed: it should "
-            "look like noise, without any trace of the specimen.",
-        )
-        form.addParam(
-            "showLoss",
-            LabelParam,
-            label="Training loss",
-            help="Losses over the training steps; press again while the training runs to see more of them.",
-        )
-        form.addParam(
-            "showSpectra",
-            LabelParam,
-            label="Power spectra",
-            help="Radial power spectra of the tomogram before and after, and of what was removed.",
-        )
-        self._defineFscParam(form)
+        super()._defineParams(form)
         form.addParam(
             "showNoiseReport",
             LabelParam,
@@ -51,24 +32,35 @@ class CryodenNmsgViewer(ItemViewer):
             help="Whether the noise that the network was trained with is that of the tomogram.",
         )
 
+    def _buttons(self) -> List[Button]:
+        return [
+            Button(
+                "showSlices",
+                "Slices before, after and difference",
+                "Central xy, xz and yz slices with the same contrast. The difference is what was removed: it should "
+                "look like noise, without any trace of the specimen.",
+                "before, after, difference",
+                lambda: figures.slices(self._before(), self._after()),
+            ),
+            Button(
+                "showLoss",
+                "Training loss",
+                "Losses over the training steps; press again while the training runs to see more of them.",
+                "training",
+                lambda: figures.loss(self._trainedFolder()),
+            ),
+            Button(
+                "showSpectra",
+                "Power spectra",
+                "Radial power spectra of the tomogram before and after, and of what was removed.",
+                "power spectra",
+                lambda: figures.spectra(self._before(), self._after()),
+            ),
+            self._fscButton(),
+        ]
+
     def _getVisualizeDict(self) -> Dict[str, Callable]:
-        return {
-            "showSlices": lambda *_: self.figure("before, after, difference", self._slices),
-            "showLoss": lambda *_: self.figure("training", self._loss),
-            "showSpectra": lambda *_: self.figure("power spectra", self._spectra),
-            "showFsc": lambda *_: self.figure("half maps", self.halfMapFsc),
-            "showNoiseReport": self._noiseReport,
-        }
-
-    # --------------------------- what is shown -------------------------------
-    def _slices(self) -> Any:
-        return figures.slices(self._before(), self._after())
-
-    def _loss(self) -> Any:
-        return figures.loss(self._trainedFolder())
-
-    def _spectra(self) -> Any:
-        return figures.spectra(self._before(), self._after())
+        return dict(super()._getVisualizeDict(), showNoiseReport=self._noiseReport)
 
     def _noiseReport(self, *_: Any) -> List[View]:
         path = os.path.join(self.protocol.getProject().getTmpPath(), "%s_noise_report.txt" % safe_name(self.tsId()))

@@ -6,13 +6,15 @@ import numpy as np
 from pyworkflow.wizard import Wizard
 
 from cryoden_core.contrast import CLEAR_SKEWNESS, contrast_of
-from cryoden_core.jobs import JobError
+from cryoden_core.jobs import DualTrainJob, JobError, parameters_of
 from cryoden_core.mrc import open_volume
 
 from ..convert import clean_path
 from ..protocols import ProtCryodenDualTrain
 
 DARK, BRIGHT, UNCLEAR = "dark", "bright", "auto"
+#: In the order of the form.
+CONTRASTS = list(parameters_of(DualTrainJob)["contrast"].choices)
 
 
 def guessed_contrast(volume: np.ndarray) -> Tuple[str, str]:
@@ -20,8 +22,8 @@ def guessed_contrast(volume: np.ndarray) -> Tuple[str, str]:
     sign, clearness = contrast_of(volume)
     if clearness < CLEAR_SKEWNESS:
         return UNCLEAR, (
-            "It cannot be told from the grey values: open the volume and choose dark or bright. With 'auto' the "
-            "training would stop here."
+            "It cannot be told from the grey values: open the volume and choose dark or bright. Otherwise the "
+            "training will stop and ask for it."
         )
     found = BRIGHT if sign > 0 else DARK
     return found, "Protein looks %s. Open the volume if you doubt it: all depends on it." % found
@@ -48,5 +50,5 @@ class CryodenContrastWizard(Wizard):
             showInfo("Contrast", str(error), form.root)
             return
         name = "cleanContrast" if clean else "contrast"
-        form.setVar(name, list(form.protocol.getParam(name).choices).index(found))
+        form.setVar(name, CONTRASTS.index(found))
         showInfo("Contrast", sentence, form.root)

@@ -35,7 +35,7 @@ class ProtCryodenDualConvert(ProtCryodenDualApply, NoiseChoice):
     _possibleOutputs = {OUTPUT_TOMOGRAMS: SetOfTomograms, OUTPUT_FAILED: SetOfTomograms}
 
     JOB = DualConvertJob
-    CONTRAST_OF_MODEL = "as in the model's set of its style"
+    CONTRAST_OF_MODEL = "as in the model's set that they are like"
 
     # --------------------------- DEFINE param functions ----------------------
     def _defineParams(self, form: Form) -> None:

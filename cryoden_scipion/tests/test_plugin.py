@@ -201,9 +201,9 @@ class TestTemplate(BaseTest):
 
     def test_each_template_says_for_which_method_it_is(self):
         found = {template.name: template.description for template in cryoden_scipion._pluginInstance.getTemplates()}
-        self.assertEqual(sorted(found), ["denoise_tomograms_nmsg", "learn_from_clean_volumes_dual"])
-        for name, description in found.items():
-            self.assertIn(name.rsplit("_", 1)[1].upper(), description)
+        self.assertEqual(sorted(found), ["denoise_tomograms_nmsg", "dual_from_clean_domain"])
+        self.assertIn("NMSG", found["denoise_tomograms_nmsg"])
+        self.assertIn("DUAL", found["dual_from_clean_domain"])
 
     def test_the_template_of_nmsg_becomes_an_import_and_a_denoising_that_are_connected(self):
         runs = self.load("denoise_tomograms_nmsg", path=self.folder, sr="13.6", gpu="false")
@@ -217,7 +217,7 @@ class TestTemplate(BaseTest):
 
     def test_the_template_of_dual_connects_a_training_with_all_that_its_model_is_for(self):
         runs = self.load(
-            "learn_from_clean_volumes_dual", path=self.folder, templates=self.folder, sr="13.6", gpu="false",
+            "dual_from_clean_domain", path=self.folder, templates=self.folder, sr="13.6", gpu="false",
             preset="1", diameter="120",
         )  # fmt: skip
         source, domain = runs.pop("ProtImportTomograms"), runs.pop("ProtCryodenDualCleanDomain")

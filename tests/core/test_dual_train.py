@@ -9,7 +9,7 @@ import torch
 
 from cryoden_core.api import run
 from cryoden_core.cli import main
-from cryoden_core.dual import presets, train
+from cryoden_core.dual import alarms, presets, train, transfer
 from cryoden_core.dual.alarms import check, largest_shift, spectrum_distance
 from cryoden_core.dual.crops import CropSource
 from cryoden_core.dual.model import PARTS, DualModel
@@ -46,9 +46,15 @@ def files(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch, request):
-    """The fast preset with the smallest networks; pictures, which take longer than the training, in one test only."""
+    """The fast preset with the smallest networks; pictures, which take longer than the training, in one test only.
+
+    Filters and figures are measured on fewer crops, but where they are looked at.
+    """
     if "command" not in request.node.name:
         monkeypatch.setattr(train, "_write_pictures", lambda folder, task: None)
+    if "short_training" not in request.node.name:
+        monkeypatch.setattr(transfer, "MEASURED_CROPS", 16)
+        monkeypatch.setattr(alarms, "CROPS", 3)
     small = dataclasses.replace(PRESETS["fast"], patch=16, features=4, depth=1, batch=2, critic_features=4)
     monkeypatch.setitem(presets.PRESETS, "fast", small)
 
@@ -97,18 +103,18 @@ def test_a_resumed_training_equals_an_uninterrupted_one(files, tmp_path, monkeyp
     from cryoden_core.training import Interrupted, Trainer
 
     monkeypatch.setitem(presets.PRESETS, "fast", dataclasses.replace(presets.PRESETS["fast"], **changes))
-    run(job(files, tmp_path / "whole", steps=20), quiet=True)
+    run(job(files, tmp_path / "whole", steps=8), quiet=True)
     report = Trainer._report
 
-    def stop_at_ten(self, values):
+    def stop_at_four(self, values):
         report(self, values)
-        self._stop = self.step == 10
+        self._stop = self.step == 4
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_report", stop_at_ten)
-        with pytest.raises(Interrupted, match="step 10 of 20"):
-            run(job(files, tmp_path / "parts", steps=20), quiet=True)
-    run(job(files, tmp_path / "parts", steps=20, resume=True), quiet=True)
+        patched.setattr(Trainer, "_report", stop_at_four)
+        with pytest.raises(Interrupted, match="step 4 of 8"):
+            run(job(files, tmp_path / "parts", steps=8), quiet=True)
+    run(job(files, tmp_path / "parts", steps=8, resume=True), quiet=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 

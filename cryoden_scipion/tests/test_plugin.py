@@ -9,6 +9,7 @@ import unittest
 from unittest import mock
 
 from pwem import Domain
+from pyworkflow import VarTypes
 from pyworkflow.gui.project.viewprotocols_extra import ProtocolTreeConfig
 from pyworkflow.protocol import Protocol
 from pyworkflow.tests import BaseTest, setupTestProject
@@ -196,6 +197,8 @@ class TestTemplate(BaseTest):
         template.parseContent()
         for alias, value in values.items():
             self.assertEqual(template.setParamValue(alias, value), 1, alias)
+        # Scipion's window makes a tick box of these, and refuses what the box says.
+        self.assertNotIn(VarTypes.BOOLEAN.value, [field.getType() for field in template.getParams().values()])
         self.proj.loadProtocols(template.createTemplateFile())
         return {run.getClassName(): run for run in self.proj.getRuns() if run.getObjId() not in before}
 
@@ -206,7 +209,7 @@ class TestTemplate(BaseTest):
         self.assertIn("DUAL", found["dual_from_clean_domain"])
 
     def test_the_template_of_nmsg_becomes_an_import_and_a_denoising_that_are_connected(self):
-        runs = self.load("denoise_tomograms_nmsg", path=self.folder, sr="13.6", gpu="false")
+        runs = self.load("denoise_tomograms_nmsg", path=self.folder, sr="13.6", gpu="0")
         self.assertEqual(sorted(runs), ["ProtCryodenNmsgDenoise", "ProtImportTomograms"])
         denoise, source = runs["ProtCryodenNmsgDenoise"], runs["ProtImportTomograms"]
         self.assertEqual(source.filesPath.get(), self.folder)
@@ -217,7 +220,7 @@ class TestTemplate(BaseTest):
 
     def test_the_template_of_dual_connects_a_training_with_all_that_its_model_is_for(self):
         runs = self.load(
-            "dual_from_clean_domain", path=self.folder, templates=self.folder, sr="13.6", gpu="false",
+            "dual_from_clean_domain", path=self.folder, templates=self.folder, sr="13.6", gpu="0",
             preset="1", diameter="120",
         )  # fmt: skip
         source, domain = runs.pop("ProtImportTomograms"), runs.pop("ProtCryodenDualCleanDomain")

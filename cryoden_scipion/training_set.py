@@ -88,7 +88,7 @@ def new_numbers(folder: ItemFolder) -> Dict[int, int]:
 
 
 def describe_sets(folders: Sequence[ItemFolder]) -> List[str]:
-    """Lines for a summary: the classes with their numbers and locations, and what was warned of."""
+    """Lines for a summary: the classes with their numbers and locations."""
     results = [result for result in (read_json(folder.result) for folder in folders) if result]
     if not results:
         return []
@@ -101,8 +101,12 @@ def describe_sets(folders: Sequence[ItemFolder]) -> List[str]:
         for label, name in results[0]["class_of_label"].items()
         if label != "0"
     ]
-    warnings = dict.fromkeys(warning for result in results for warning in result.get("warnings") or [])
-    return ["*Classes*: %s." % ", ".join(named), *("*Warning*: %s" % warning for warning in warnings)]
+    return ["*Classes*: %s." % ", ".join(named)]
+
+
+def warnings_of(folders: Sequence[ItemFolder]) -> List[str]:
+    """What was warned of in the training sets."""
+    return [warning for folder in folders for warning in read_json(folder.result).get("warnings") or []]
 
 
 def _result(folder: ItemFolder) -> Dict[str, Any]:

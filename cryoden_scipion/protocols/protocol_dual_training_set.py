@@ -20,9 +20,11 @@ from ..training_set import (
     new_numbers,
     share_tomogram,
     training_set_job,
+    warnings_of,
     write_locations,
 )
 from .protocol_dual_simulate import ProtCryodenDualSimulate
+from .texts import condensed
 
 
 class ProtCryodenDualTrainingSet(ProtCryodenDualSimulate):
@@ -122,7 +124,8 @@ class ProtCryodenDualTrainingSet(ProtCryodenDualSimulate):
     def _summary(self) -> List[str]:
         volumes = self.getInputSet()
         folders = [folder for ts_id in volumes.getTSIds() for folder in self._setFolders(ts_id)] if volumes else []
-        return super()._summary() + describe_sets(folders)
+        warnings = ["*Warning*: %s" % warning for warning in condensed(warnings_of(folders))]
+        return super()._summary() + describe_sets(folders) + warnings
 
     # --------------------------- UTILS functions -----------------------------
     def _classes(self) -> List[str]:

@@ -10,7 +10,7 @@ from cryoden_core.progress import DONE, read_progress
 
 from ..convert import ItemFolder
 from .protocol_base import ItemFailed, ProtCryodenBase
-from .texts import describe_progress, describe_time
+from .texts import condensed, describe_progress, describe_time
 
 
 class ProtCryodenOneJob(ProtCryodenBase):
@@ -58,7 +58,7 @@ class ProtCryodenOneJob(ProtCryodenBase):
         lines = self._describeResult(result)
         if result.get("seconds") is not None:
             lines.append("Took %s." % describe_time(result["seconds"]))
-        lines.extend("*Warning*: %s" % warning for warning in result.get("warnings") or [])
+        lines.extend("*Warning*: %s" % warning for warning in condensed(result.get("warnings") or []))
         return lines
 
     def _describeResult(self, result: Dict[str, Any]) -> List[str]:

@@ -1,9 +1,13 @@
 """Lines for summaries, from the files that a run of the core leaves."""
 
-from typing import Any, Dict
+import re
+from typing import Any, Dict, List, Sequence
 
 #: Longest warning that a line of a summary holds; the whole text is in the run's log and files.
 LONGEST_WARNING = 160
+
+_FOLDERS = re.compile(r"(?<!\S)/\S*/(?=[^/\s])")
+_VOLUME = re.compile(r"\S+\.(mrc|rec|map)")
 
 
 def describe_progress(progress: Dict[str, Any]) -> str:
@@ -45,7 +49,7 @@ def describe_result(result: Dict[str, Any]) -> str:
         parts.append(worst)
     if result.get("seconds") is not None:
         parts.append("took %s" % describe_time(result["seconds"]))
-    parts.extend("warning: %s" % _shortened(warning) for warning in result.get("warnings") or [])
+    parts.extend("warning: %s" % _shortened(warning) for warning in condensed(result.get("warnings") or []))
     return "; ".join(parts)
 
 
@@ -61,6 +65,18 @@ def _worst_view(result: Dict[str, Any]) -> str:
         residuals[worst],
         numbers[worst],
     )
+
+
+def condensed(warnings: Sequence[str]) -> List[str]:
+    """Warnings with file names instead of paths, those that differ in the name of the volume only as one."""
+    alike: Dict[str, List[str]] = {}
+    for warning in warnings:
+        text = _FOLDERS.sub("", warning)
+        alike.setdefault(_VOLUME.sub("", text), []).append(text)
+    return [
+        found[0] if len(found) == 1 else "%s (The same for %d more.)" % (found[0], len(found) - 1)
+        for found in (list(dict.fromkeys(texts)) for texts in alike.values())
+    ]
 
 
 def _shortened(text: str) -> str:

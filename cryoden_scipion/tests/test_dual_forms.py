@@ -36,6 +36,7 @@ from ..protocols import (
     ProtCryodenImportModel,
     ProtCryodenNmsgDenoise,
 )
+from ..protocols.texts import condensed
 from ..protocols.tilt_range import GIVEN, OF_TILT_SERIES
 from ..viewers import CryodenDualViewer
 from ..viewers.figure_view import FigureView
@@ -163,6 +164,13 @@ class TestPure(unittest.TestCase):
         ):  # fmt: skip
             problems = model_problems(CryodenModel(path=path, system=system), [asked])
             self.assertEqual(problems == [], fits, "%s for %s: %s" % (system, asked, problems))
+
+    def test_warnings_that_differ_in_the_volume_only_are_one_in_a_summary(self):
+        said = "density looks dark in /a/b/Runs/1/extra/%s.mrc and is taken as that."
+        self.assertEqual(
+            condensed([said % "TS_1", said % "TS_2", said % "TS_2", "the noise died."]),
+            ["density looks dark in TS_1.mrc and is taken as that. (The same for 1 more.)", "the noise died."],
+        )
 
     def test_nanometres_become_an_even_number_of_voxels(self):
         self.assertEqual(voxels_of(200, 10), 200)

@@ -53,13 +53,12 @@ class ProtCryodenOneJob(ProtCryodenBase):
         if not progress:
             return ["Nothing was computed yet."]
         if progress.get("state") != DONE:
-            return [describe_progress(progress)]
+            return [describe_progress(progress), *_warned(progress)]
         result = self._result()
         lines = self._describeResult(result)
         if result.get("seconds") is not None:
             lines.append("Took %s." % describe_time(result["seconds"]))
-        lines.extend("*Warning*: %s" % warning for warning in condensed(result.get("warnings") or []))
-        return lines
+        return lines + _warned(result)
 
     def _describeResult(self, result: Dict[str, Any]) -> List[str]:
         """Lines of the summary after the run."""
@@ -72,3 +71,8 @@ class ProtCryodenOneJob(ProtCryodenBase):
 
     def _result(self) -> Dict[str, Any]:
         return read_json(self.folder().result)
+
+
+def _warned(content: Dict[str, Any]) -> List[str]:
+    """Lines for the warnings in a file of the run, which are said while it goes on too: some are reasons to stop it."""
+    return ["*Warning*: %s" % warning for warning in condensed(content.get("warnings") or [])]

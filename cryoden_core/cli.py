@@ -238,9 +238,16 @@ class RunCommand:
     """Run a job file (JSON), as the Scipion plugin writes it."""
 
     job: Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="job file", metavar="JOB.json")]
-    device: Annotated[str, tyro.conf.arg(help="in place of the job's device; empty keeps it")] = ""
+    device: Annotated[
+        str,
+        tyro.conf.arg(help="in place of the job's device", metavar="NAME", help_behavior_hint="(default: the job's)"),
+    ] = ""
     resume: Annotated[
-        bool, tyro.conf.arg(help="go on from what an interrupted run has left, where the job can; others start anew")
+        bool,
+        tyro.conf.arg(
+            help="go on from what an interrupted run has left, where the job can; others start anew",
+            help_behavior_hint="(default: as in the job)",
+        ),
     ] = False
 
     def execute(self) -> int:

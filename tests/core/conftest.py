@@ -1,4 +1,4 @@
-"""Fixtures of the modules that apply DUAL's jobs to one tomogram with models whose results are known."""
+"""Fixtures of several modules: jobs without their pictures, and what DUAL's jobs are tried on."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +11,15 @@ from tests.core.dual_models import balls, write_tomogram
 
 
 @pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[DualModel], None]:
-    """Lets the jobs find a given model, whatever file they name; no pictures are drawn."""
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No job draws its report, which takes longer than all else on a small volume."""
     for picture in ("write_report", "write_reconstruction"):
         monkeypatch.setattr(f"cryoden_core.report.{picture}", lambda *given, **named: None)
+
+
+@pytest.fixture
+def use(no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[DualModel], None]:
+    """Lets the jobs find a given model whose results are known, whatever file they name; no pictures are drawn."""
     return lambda chosen: monkeypatch.setattr(DualModel, "load", lambda path, device: chosen)
 
 

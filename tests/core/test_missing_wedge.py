@@ -158,7 +158,10 @@ def tomogram(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A small network, and a picture in one test only."""
+    if "stopped" not in request.node.name:
+        request.getfixturevalue("no_pictures")
     presets = {"fast": dataclasses.replace(TINY, steps=60)}
     monkeypatch.setattr("cryoden_core.dual.compensate.PRESETS", presets)
 

@@ -17,7 +17,7 @@ import torch
 from cryoden_core import mrc
 from cryoden_core.api import nmsg, nmsg_train, run
 from cryoden_core.fourier import missing_wedge_mask
-from cryoden_core.jobs import EXIT_INTERRUPTED, EXIT_OK, JobError, NmsgJob, RunFolder, read_job
+from cryoden_core.jobs import EXIT_INTERRUPTED, JobError, NmsgJob, RunFolder, read_job
 from cryoden_core.models import load_model, save_model
 from cryoden_core.nmsg import denoise
 from cryoden_core.nmsg.presets import Preset
@@ -31,7 +31,10 @@ AS_SHIPPED = denoise.PRESETS["fast"]
 
 
 @pytest.fixture(autouse=True)
-def small_network(monkeypatch):
+def quick(monkeypatch, request):
+    """The smallest networks, and pictures in two tests only."""
+    if "its_files" not in request.node.name and "halves_are_denoised" not in request.node.name:
+        request.getfixturevalue("no_pictures")
     tiny = Preset(features=4, depth=2, steps=4, tile=32, batch=1, rate=2e-3, flips=2)
     monkeypatch.setitem(denoise.PRESETS, "fast", tiny)
 
@@ -332,10 +335,8 @@ def test_a_run_stopped_by_sigterm_and_resumed_equals_an_uninterrupted_one(tmp_pa
     state = read_progress(folder.progress)
     assert state["state"] == "interrupted" and 0 < state["step"] < 40
     assert os.path.exists(folder.checkpoint) and not os.path.exists(stopped)
-    resume = [*COMMAND, small, "-o", stopped, "--resume"]
-    finished = subprocess.run(resume, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert finished.returncode == EXIT_OK, finished.stderr
     monkeypatch.setitem(denoise.PRESETS, "fast", AS_SHIPPED)
+    nmsg(small, stopped, resume=True, **{**QUICK, "steps": 40})
     nmsg(small, whole, **{**QUICK, "steps": 40})
     assert np.array_equal(mrc.read_volume(stopped), mrc.read_volume(whole))
     assert read_metrics(folder.metrics) == read_metrics(RunFolder.beside(whole).metrics)

@@ -16,9 +16,10 @@ import numpy as np
 
 from . import mrc
 from .evaluation.common import required_voxel_size
-from .jobs import JobError, PickJob, RunFolder, write_job, write_json
+from .jobs import JobError, PickJob, RunFolder, write_json
 from .picking import PickingSettings, Picks, peaks, response, write_picks
 from .progress import Progress
+from .runs import begin
 
 
 def pick_particles(job: PickJob, progress: Progress) -> dict[str, Any]:
@@ -48,8 +49,7 @@ def pick_particles(job: PickJob, progress: Progress) -> dict[str, Any]:
     allowed = _allowed(job, volume.shape, voxel_size)
     mrc.check_writable(job.output)
     folder = RunFolder.beside(job.output, job.run_folder)
-    os.makedirs(folder.path, exist_ok=True)
-    write_job(job, folder.job)
+    begin(folder, job)
     progress.stage("picking")
     settings = PickingSettings(job.sigma, job.ratio, job.distance, job.clip, job.contrast == "dark")
     answer = response(volume, voxel_size, settings)

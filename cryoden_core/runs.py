@@ -10,19 +10,20 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from .jobs import ComputeJob, ResumableJob, RunFolder, read_json, write_job, write_json
+from .jobs import ComputeJob, Job, ResumableJob, RunFolder, read_json, write_job, write_json
 
 
-def begin(folder: RunFolder, job: ComputeJob, *leftovers: str) -> None:
+def begin(folder: RunFolder, job: Job, *leftovers: str) -> None:
     """Make the run folder and write ``job.json`` into it.
 
     Of an older run its result and report always go, which would pass for this run's; checkpoints, metrics, the list
     of finished outputs and ``leftovers``, the files that this kind of job leaves beside them, stay for a job that
-    resumes.
+    resumes, and for one that computes on no device and leaves no such files.
     """
     os.makedirs(folder.path, exist_ok=True)
     stale = [folder.result, folder.report]
-    if not (isinstance(job, ResumableJob) and job.resume):
+    resumes = isinstance(job, ResumableJob) and job.resume
+    if isinstance(job, ComputeJob) and not resumes:
         stale += [folder.metrics, folder.finished, *folder.checkpoints(), *leftovers]
     for path in stale:
         # Each of several processes under torchrun begins the run.

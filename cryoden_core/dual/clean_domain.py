@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import mrc, report
-from ..jobs import CleanDomainJob, write_job, write_json
+from ..jobs import CleanDomainJob, write_json
 from ..phantom.cell import CellRecipe, check_cell, pack_cell
 from ..phantom.packing import GrandModel
 from ..phantom.particles import count_by_class
@@ -24,6 +24,7 @@ from ..phantom.shapes import builtin_templates, channel
 from ..phantom.storage import DENSITY, LABELS, PARTICLES, finished_model, write_grand_model, write_tomogram_list
 from ..phantom.templates import Template, read_templates
 from ..progress import Progress
+from ..runs import begin
 from .existing import ExistingModel, find_models, read_model
 
 #: Parameters that change nothing in the volumes.
@@ -96,10 +97,8 @@ def make_clean_domain(job: CleanDomainJob, progress: Progress) -> dict[str, Any]
     progress.stage("checking the input")
     makers = list(_existing(job) if job.existing else _packed(job, progress))
     mrc.check_writable(folder.result)
-    if os.path.exists(folder.result):
-        os.remove(folder.result)  # it says that the clean domain is whole
     os.makedirs(job.output, exist_ok=True)
-    write_job(job, folder.job)
+    begin(folder, job)
     progress.stage("making grand models", _STEPS * len(makers))
     volumes = []
     for index, (about, make) in enumerate(makers):

@@ -8,7 +8,6 @@ on different grids is refused.
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from .. import mrc
-from ..jobs import JobError, TrainingSetJob, read_json, whole_file, write_job, write_json
+from ..jobs import JobError, TrainingSetJob, read_json, whole_file, write_json
 from ..phantom.particles import SHAPES, Particle, count_by_class, read_star, write_star
 from ..phantom.storage import ABOUT
 from ..progress import Progress
+from ..runs import begin
 
 TOMOGRAM, CLASS_MASK, METADATA = "tomogram.mrc", "class_mask.mrc", "metadata.json"
 LOCATIONS, OBJECT_LIST, CROPS = "locations.star", "locations.xml", "crops"
@@ -56,9 +56,7 @@ def make_training_set(job: TrainingSetJob, progress: Progress) -> dict[str, Any]
     if job.crop > min(tomogram.shape):
         raise JobError(f"a crop of {job.crop} voxels does not fit into {job.tomogram}; take a smaller one.")
     mrc.check_writable(folder.result)
-    if os.path.exists(folder.result):
-        os.remove(folder.result)
-    write_job(job, folder.job)
+    begin(folder, job)
     progress.stage("writing the training set")
     output = Path(job.output)
     mask = renumber(labels, numbers)

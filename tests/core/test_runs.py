@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cryoden_core.jobs import NmsgJob, RunFolder, read_job
+from cryoden_core.jobs import NmsgJob, PickJob, RunFolder, read_job
 from cryoden_core.runs import Finished, begin
 
 #: With the signs that a file name pattern would take for its own.
@@ -38,6 +38,12 @@ def test_a_resumed_run_keeps_its_states_and_figures_but_no_sign_of_being_done(fo
     kept = {"checkpoint.pt", "checkpoint.pt.even", "noise_checkpoint.pt", "noise_checkpoint.pt.1", "metrics.csv"}
     kept.add("finished.json")
     assert begun(folder, resume=True) == kept | {"job.json", "model.safetensors", "noise_report.json"}
+
+
+def test_a_job_that_trains_nothing_takes_only_the_older_result_away(folder):
+    there = set(os.listdir(folder.path))
+    begin(folder, PickJob(input="a.mrc", output="b.star"))
+    assert set(os.listdir(folder.path)) == there - {"result.json", "report.png"} | {"job.json"}
 
 
 def test_the_folder_of_a_first_run_is_made(tmp_path):

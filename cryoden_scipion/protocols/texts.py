@@ -70,12 +70,12 @@ def _worst_view(result: Dict[str, Any]) -> str:
 def condensed(warnings: Sequence[str]) -> List[str]:
     """Warnings with file names instead of paths, those that differ in the name of the volume only as one."""
     alike: Dict[str, List[str]] = {}
-    for warning in warnings:
+    for warning in dict.fromkeys(warnings):
         text = _FOLDERS.sub("", warning)
         alike.setdefault(_VOLUME.sub("", text), []).append(text)
     return [
         found[0] if len(found) == 1 else "%s (The same for %d more.)" % (found[0], len(found) - 1)
-        for found in (list(dict.fromkeys(texts)) for texts in alike.values())
+        for found in alike.values()
     ]
 
 

@@ -52,7 +52,7 @@ def run(job: Job, quiet: bool = False) -> dict[str, Any]:
     job
         Any job of :mod:`cryoden_core.jobs`.
     quiet
-        Show no progress bar.
+        Show warnings only.
 
     Returns
     -------

@@ -84,7 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
         # What is not installed is told by cryoden_core.__main__.
         raise
     except KeyboardInterrupt:
-        return _say("stopped on request; what was whole has been kept.", EXIT_INTERRUPTED)
+        kept = "what was whole has been kept, and --resume, where the command has it, goes on from there"
+        return _say(f"stopped on request; {kept}.", EXIT_INTERRUPTED)
     except Exception as error:
         if type(error).__name__ == "Interrupted":
             return _say(f"{error}; go on with --resume.", EXIT_INTERRUPTED)
@@ -228,8 +229,9 @@ def _execute(job: Job) -> int:
     from .api import run
 
     result = run(job)
-    if result.get("output"):
-        print(result["output"])
+    for path in result.get("outputs") or [result.get("output")]:
+        if path:
+            print(path)
     return EXIT_OK
 
 

@@ -77,7 +77,7 @@ class Progress:
     folder
         Where ``progress.json`` and ``metrics.csv`` go; None reports to the terminal only.
     quiet
-        Show no bar.
+        Show warnings only.
     interval
         Seconds between two writes of ``progress.json``.
     """
@@ -145,8 +145,9 @@ class Progress:
             self.advance()
 
     def say(self, text: str) -> None:
-        """One line for the log."""
-        self._print(text)
+        """One line for the log, unless the run is quiet."""
+        if not self._quiet:
+            self._print(text)
 
     def warn(self, text: str) -> None:
         """One line for the log that is also kept in ``progress.json``."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cryoden_core import api, mrc
+from cryoden_core.cli import main
 from cryoden_core.dual import simulate
 from cryoden_core.dual.model import DualModel
 from cryoden_core.dual.networks import Architecture
@@ -195,6 +196,15 @@ def test_the_same_seed_draws_the_same_noise_and_every_draw_another(
     noises = [volume - np.polyval(np.polyfit(clean.ravel(), volume.ravel(), 1), clean) for volume in volumes]
     for a, b in ((0, 1), (0, 4), (1, 4)):
         assert abs(correlation(noises[a], noises[b])) < 0.02
+
+
+def test_the_command_names_every_tomogram_that_it_drew(
+    tomogram: Path, tmp_path: Path, use: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    use(model())
+    words = ["dual", "simulate", str(tomogram.with_name("truth.mrc")), "--model", "m", "-o", str(tmp_path / "s.mrc")]
+    assert main([*words, "--draws", "2", "--threads", "1"]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"s_{number}.mrc") for number in (1, 2)]
 
 
 def test_resume_draws_what_is_missing_and_keeps_what_the_same_job_has_drawn(

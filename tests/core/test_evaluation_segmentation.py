@@ -31,7 +31,7 @@ def evaluate(fields: dict[str, Path], **parameters):
         "tomograms": [str(fields["test"] / "noisy.mrc")], "labels": [str(fields["test"] / "labels.mrc")],
         "training_sets": [str(fields["set"])], **QUICK, **parameters,
     }  # fmt: skip
-    return api.run(EvaluateSegmentationJob.from_parameters(given), quiet=True)
+    return api.run(EvaluateSegmentationJob.from_parameters(given))
 
 
 @pytest.fixture(scope="module")

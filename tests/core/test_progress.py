@@ -139,18 +139,21 @@ def test_rewinding_heals_a_row_cut_short_by_a_kill(folder):
     assert columns["step"] == [1, 2] and columns["loss"] == [1.0, 0.5]
 
 
-def test_stages_and_bars_are_shown_unless_the_run_is_quiet(capsys):
+def test_stages_bars_and_remarks_are_shown_unless_the_run_is_quiet(capsys):
     shown = Progress(None)
     shown.stage("reading")
+    shown.say("by the way")
     list(shown.track("ab", "slabs", 2))
     shown.finish()
     said = capsys.readouterr().err
-    assert "reading ..." in said and "slabs: 100%" in said and "2/2" in said
+    assert "reading ..." in said and "by the way" in said and "slabs: 100%" in said and "2/2" in said
     hidden = Progress(None, quiet=True)
     hidden.stage("reading")
+    hidden.say("by the way")
     list(hidden.track("ab", "slabs", 2))
+    hidden.warn("look out")
     hidden.finish()
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "WARNING: look out\n"
 
 
 def test_nothing_is_written_without_a_folder(tmp_path, monkeypatch):

@@ -41,6 +41,11 @@ from .transfer import Transfer
 from .translate import filter_volume, grey_scale, network_function, scratch_volume, unclipped
 
 
+#: A map whose spread is within this factor of that of the clean volumes trained on, and whose mean is within this share
+#: of their spread of theirs, is taken to be in their units.
+SAME_SPREAD, SAME_MEAN = 1.5, 0.5
+
+
 @dataclass
 class _Setting(Setting):
     """What all volumes of a run share; ``scale`` is the grey scale of what is written."""
@@ -164,6 +169,8 @@ def _prepare(
     progress.stage("checking the input")
     model = load_model(job, device, progress)
     volume = open_for(model, job.input, domain, progress, contrast=job.contrast, voxel_size=job.voxel_size)
+    if domain == "clean":
+        _take_units_of_the_clean_set(model, volume)
     source = None
     if job.noise_from and domain == "clean":
         source = open_for(model, job.noise_from, "noisy", progress)
@@ -174,6 +181,17 @@ def _prepare(
     folder = RunFolder.beside(job.output, job.run_folder)
     scale = style_of(model, "noisy" if domain == "clean" else "clean")
     return _Setting(job, model, folder, device, progress, scale), volume, source
+
+
+def _take_units_of_the_clean_set(model: DualModel, volume: DomainVolume) -> None:
+    """Standardise a map as the clean volumes trained on are in the mean, where it seems to be in their units.
+
+    By its own spread particles would be fainter in a map that is filled with more of them; in tomograms they are not.
+    """
+    clean, own = style_of(model, "clean"), volume.scale
+    alike = 1 / SAME_SPREAD < own.sd / clean.sd < SAME_SPREAD and abs(own.mean - clean.mean) < SAME_MEAN * clean.sd
+    if model.about.get("statistics", {}).get("clean") and own.sign == clean.sign and alike:
+        volume.scale = clean
 
 
 def style_of(model: DualModel, domain: str) -> Scale:

@@ -1,4 +1,4 @@
-"""Gold in simulations: what the networks do not see of a density map passes through the measured filter."""
+"""Grey scale of simulations: gold, which the networks do not see, and particles in maps that hold few or many."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +40,7 @@ def density(tmp_path_factory: pytest.TempPathFactory) -> Path:
     volume = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE), 2).astype(np.float32)
     volume /= volume.std()
     volume[BEAD] = 25
+    volume *= 10  # not the units of the clean volumes that the models tell of
     path = tmp_path_factory.mktemp("gold") / "density.mrc"
     mrc.write_volume(str(path), volume, 10.0)
     return path
@@ -110,3 +111,21 @@ def test_a_map_without_gold_and_a_model_without_measured_filters_are_left_as_the
             changed.setattr("cryoden_core.dual.simulate._add_excess", lambda *_: None)
             without = simulated(path, tmp_path / "w.mrc")["output"]
         np.testing.assert_array_equal(mrc.read_volume(found), mrc.read_volume(without))
+
+
+def test_particles_are_as_bright_in_a_map_that_holds_many_of_them(tmp_path: Path, use: Callable) -> None:
+    use(model(simulator=linear_simulator()))  # trained on volumes of mean 1 and spread 2
+    strengths, spreads, grid = [], [], np.indices(SHAPE)
+    for count in (8, 14):
+        centres = np.random.default_rng(1).integers(6, 34, (count, 3, 1, 1, 1))
+        volume = np.zeros(SHAPE, np.float32)
+        for centre in centres:
+            volume[((grid - centre) ** 2).sum(axis=0) < 20] = 9
+        spreads.append(robust_statistics(volume)[1])
+        mrc.write_volume(str(tmp_path / "map.mrc"), volume, 10.0)
+        found = standardised(simulated(tmp_path / "map.mrc", tmp_path / "s.mrc")["output"])
+        expected = convolve(torch.from_numpy(volume)[None, None], torch.from_numpy(SIGNAL))[0, 0].numpy()
+        slope, offset = np.polyfit(expected.ravel(), found.ravel(), 1)
+        strengths.append(slope / np.std(found - slope * expected - offset))
+    assert spreads[1] > 1.2 * spreads[0]
+    assert strengths[1] == pytest.approx(strengths[0], rel=0.05)

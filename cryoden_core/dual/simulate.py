@@ -40,7 +40,6 @@ from .noise import lent_noise, noise_fields, point_out_spread
 from .transfer import Transfer
 from .translate import filter_volume, grey_scale, network_function, scratch_volume, unclipped
 
-
 #: A map whose spread is within this factor of that of the clean volumes trained on, and whose mean is within this share
 #: of their spread of theirs, is taken to be in their units.
 SAME_SPREAD, SAME_MEAN = 1.5, 0.5

@@ -53,14 +53,15 @@ def side_spectra(tomogram: Tomogram, folder: ItemFolder) -> "Figure":
     return report.side_spectra_figure(_with_back_projection(tomogram, folder))
 
 
-def side_by_side(before: Tomogram, after: Tomogram) -> "Figure":
-    """Central slices before and after, each with its own contrast."""
-    return report.comparison_figure(_two(before, after), after.getSamplingRate())
+def side_by_side(tomograms: Dict[str, Tomogram]) -> "Figure":
+    """Central slices of tomograms of one size, by name, each with its own contrast."""
+    voxel_size = next(iter(tomograms.values())).getSamplingRate()
+    return report.comparison_figure({name: _volume(item) for name, item in tomograms.items()}, voxel_size)
 
 
-def side_spectra_of(before: Tomogram, after: Tomogram) -> "Figure":
-    """Power in the kx, kz plane before and after."""
-    return report.side_spectra_figure(_two(before, after))
+def side_spectra_of(tomograms: Dict[str, Tomogram]) -> "Figure":
+    """Power in the kx, kz plane of tomograms, by name."""
+    return report.side_spectra_figure({name: _volume(item) for name, item in tomograms.items()})
 
 
 def labelled(tomogram: Tomogram, mask: TomoMask, named_by: str = "") -> "Figure":
@@ -80,10 +81,6 @@ def picks(tomogram: Tomogram, coordinates: Sequence[Coordinate3D], diameter: flo
         coordinate.setVolume(tomogram)
     positions = np.array([coordinate.getPosition(BOTTOM_LEFT_CORNER) for coordinate in coordinates], float)
     return truth_figures.picks_figure(_volume(tomogram), positions.reshape(-1, 3), diameter, tomogram.getSamplingRate())
-
-
-def _two(before: Tomogram, after: Tomogram) -> Dict[str, np.ndarray]:
-    return {"before": _volume(before), "after": _volume(after)}
 
 
 def picture(path: str) -> "Figure":

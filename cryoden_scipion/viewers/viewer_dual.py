@@ -1,7 +1,7 @@
 """The viewers behind *Analyze results* of the protocols of DUAL: thin glue between small forms and the figures."""
 
 import os
-from typing import Any, List
+from typing import Any, Dict, List
 
 from pyworkflow.protocol.params import Form
 from tomo.objects import Tomogram
@@ -85,7 +85,7 @@ class CryodenDualViewer(ItemViewer):
                 "Slices before and after",
                 "Central xy, xz and yz slices side by side, each volume with its own contrast.",
                 "before and after",
-                lambda: figures.side_by_side(self._before(), self._after()),
+                lambda: figures.side_by_side(self._both()),
             ),
             Button(
                 "showSideSpectra",
@@ -93,7 +93,7 @@ class CryodenDualViewer(ItemViewer):
                 "Power in the plane of kx and kz before and after. The missing wedge is a dark double cone about the "
                 "vertical.",
                 "power from the side",
-                lambda: figures.side_spectra_of(self._before(), self._after()),
+                lambda: figures.side_spectra_of(self._both()),
             ),
             Button(
                 "showSpectra",
@@ -113,6 +113,12 @@ class CryodenDualViewer(ItemViewer):
         return buttons
 
     # --------------------------- what is shown -------------------------------
+    def _both(self) -> Dict[str, Tomogram]:
+        """What went in and what came out, by name."""
+        simulated = isinstance(self.protocol, ProtCryodenDualSimulate)
+        names = ("grand model", "simulated") if simulated else ("before", "after")
+        return dict(zip(names, (self._before(), self._after())))
+
     def _loss(self) -> Any:
         if not os.path.exists(self._folder().metrics):
             raise JobError("Nothing was trained on %s: a model was applied." % self.tsId())

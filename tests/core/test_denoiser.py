@@ -172,7 +172,8 @@ def test_a_volume_of_any_size_is_denoised(trained):
 
 
 def test_a_tile_smaller_than_its_context_is_widened(trained, noisy):
-    small, least = (apply(trained, noisy, 0.0, 1.0, tile=tile) for tile in (16, 72))
+    data = noisy[:, :, :48]
+    small, least = (apply(trained, data, 0.0, 1.0, tile=tile) for tile in (16, 72))
     np.testing.assert_array_equal(small, least)
 
 

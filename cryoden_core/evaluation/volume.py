@@ -48,6 +48,8 @@ _ROWS = (
     ("halves_resolution_0.5", "FSC of the halves = 0.5 at (%s)", "%.2f"),
     ("halves_resolution_0.143", "FSC of the halves = 0.143 at (%s)", "%.2f"),
 )
+#: Of the titles.
+_WIDTH = 42
 #: Where a curve is said to cross a threshold.
 _RULES = {"reference": "from the curve's highest value on", "halves": "first crossing"}
 _GAIN_ROWS = (
@@ -108,12 +110,12 @@ def evaluate(job: EvaluateJob, progress: Progress | None = None) -> dict[str, An
 def format_table(result: dict[str, Any]) -> str:
     """The figures of :func:`evaluate` as lines of text; those of the input, when given, in a column of their own."""
     before = result.get("before")
-    lines = [line("", "input", "volume")] if before else []
+    lines = [line("", "input", "volume", width=_WIDTH)] if before else []
     for name, title, form in (*_ROWS, *_GAIN_ROWS):
         if name in result:
             title = title % result["resolution_unit"] if "%s" in title else title
             beside = [before.get(name, "")] if before else []
-            lines.append(line(title, *beside, result[name], form=form, width=42))
+            lines.append(line(title, *beside, result[name], form=form, width=_WIDTH))
     return "\n".join([*lines, f"* {_RULES['reference']}; without contrast transfer in the truth it may begin low"])
 
 

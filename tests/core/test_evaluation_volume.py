@@ -159,7 +159,8 @@ def test_the_gain_over_the_input_does_not_depend_on_the_scale_of_either(files: d
     assert result["psnr_gain"] == pytest.approx(-10 * np.log10(result["mse_ratio"]))
     assert result["before"]["correlation"] == pytest.approx(np.sqrt(1 / 2), abs=0.01)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["input", "volume"] and lines[-2].startswith("Mean square error over the input's")
+    assert lines[0].split() == ["input", "volume"] and len(lines[0]) == len(lines[1])
+    assert lines[-2].startswith("Mean square error over the input's")
 
 
 def test_a_flat_background_wins_the_published_similarity_but_not_the_figures_near_the_specimen(tmp_path: Path) -> None:

@@ -248,17 +248,19 @@ def _files(project_path: str, protocol: Any, name: str) -> List[str]:
 
 @contextlib.contextmanager
 def _progress_lines(runs: str) -> Iterator[None]:
-    """Print a line about the newest running job every few seconds."""
+    """Print a line about the running job every few seconds, when there is something new."""
     finished = threading.Event()
     started = time.time()
 
     def tell() -> None:
         pattern = os.path.join(glob.escape(runs), "**", os.path.basename(RunFolder("").progress))
+        last = ""
         while not finished.wait(REPORT_INTERVAL):
             for path in glob.glob(pattern, recursive=True):
                 line = _progress_line(read_progress(path))
-                if line and os.path.getmtime(path) > started:
+                if line not in ("", last) and os.path.getmtime(path) > started:
                     print("  " + line, flush=True)
+                    last = line
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()

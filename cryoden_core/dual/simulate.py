@@ -9,6 +9,9 @@ The networks see clean volumes with what is beyond 6 standard deviations compres
 see, e = v - clip(v), is seen through the measured linear filter alone: H e is added to t and to both halves, so that
 gold is as bright as in tomograms, with its fringes.  Models without measured filters (preset ``paper``) have no H, and
 their gold stays faint.
+
+A map whose mean and spread are near those of the clean volumes trained on is taken to be in their units, and read as
+they are in the mean; any other is brought to its own mean and spread, as they were.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def _prepare(
     model = load_model(job, device, progress)
     volume = open_for(model, job.input, domain, progress, contrast=job.contrast, voxel_size=job.voxel_size)
     if domain == "clean":
-        _take_units_of_the_clean_set(model, volume)
+        _take_units_of_the_clean_set(model, volume, progress)
     source = None
     if job.noise_from and domain == "clean":
         source = open_for(model, job.noise_from, "noisy", progress)
@@ -185,15 +185,23 @@ def _prepare(
     return _Setting(job, model, folder, device, progress, scale), volume, source
 
 
-def _take_units_of_the_clean_set(model: DualModel, volume: DomainVolume) -> None:
+def _take_units_of_the_clean_set(model: DualModel, volume: DomainVolume, progress: Progress) -> None:
     """Standardise a map as the clean volumes trained on are in the mean, where it seems to be in their units.
 
     By its own spread particles would be fainter in a map that is filled with more of them; in tomograms they are not.
     """
+    if not model.about.get("statistics", {}).get("clean"):
+        return
     clean, own = style_of(model, "clean"), volume.scale
-    alike = 1 / SAME_SPREAD < own.sd / clean.sd < SAME_SPREAD and abs(own.mean - clean.mean) < SAME_MEAN * clean.sd
-    if model.about.get("statistics", {}).get("clean") and own.sign == clean.sign and alike:
+    ratio = own.sd / clean.sd
+    alike = 1 / SAME_SPREAD < ratio < SAME_SPREAD and abs(own.mean - clean.mean) < SAME_MEAN * clean.sd
+    if own.sign == clean.sign and alike:
         volume.scale = clean
+    else:
+        progress.say(
+            f"{volume.path} does not seem to be in the units of the clean volumes trained on (its spread is {ratio:.2g} "
+            "times theirs) and is brought to its own mean and spread."
+        )
 
 
 def style_of(model: DualModel, domain: str) -> Scale:

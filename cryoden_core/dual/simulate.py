@@ -199,8 +199,8 @@ def _take_units_of_the_clean_set(model: DualModel, volume: DomainVolume, progres
         volume.scale = clean
     else:
         progress.say(
-            f"{volume.path} does not seem to be in the units of the clean volumes trained on (its spread is {ratio:.2g} "
-            "times theirs) and is brought to its own mean and spread."
+            f"{volume.path} does not seem to be in the units of the clean volumes trained on (its spread is "
+            f"{ratio:.2g} times theirs) and is brought to its own mean and spread."
         )
 
 

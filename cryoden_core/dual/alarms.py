@@ -15,7 +15,7 @@ from ..nets.critics import log_spectrum
 from .domains import DomainVolume, soft_clip
 from .limits import ALARMS
 from .losses import code_divergence, pearson, pooled, structure_in_noise, whiteness
-from .networks import code_shape, permute_voxels
+from .networks import code_shape, unstructured_noise
 from .task import DualTask
 
 #: Crops of each domain that the figures are computed from.
@@ -68,12 +68,13 @@ class Watch:
         again = task.simulator(denoised, noise)
         wrong = task.simulator(denoised, noise.roll(1, 0))
         shape = code_shape(task.architecture, CROPS, (self.edge, self.edge, self.edge))
-        drawn = [task.noise_decoder(torch.randn(shape, generator=generator).to(task.device)) for _ in range(2)]
-        simulated, other = (task.simulator(clean, permute_voxels(field, generator)) for field in drawn)
+        codes = (torch.randn(shape, generator=generator).to(task.device) for _ in range(2))
+        drawn = [unstructured_noise(task.noise_decoder, code, task.architecture, generator) for code in codes]
+        simulated, other = (task.simulator(clean, field) for field in drawn)
         own, foreign = float(pearson(noisy, again)), float(pearson(noisy, wrong))
         clean_again = float(pearson(clean, task.denoiser(simulated)))
         figures = {
-            "code_leak": abs(float(structure_in_noise(noise, noisy))), "noise_sd": float(drawn[0].std()),
+            "code_leak": abs(float(structure_in_noise(noise, noisy))), "noise_sd": float(noise.std()),
             "diversity": float(pearson(simulated, other)), "own_noise": own, "wrong_noise": foreign,
             "own_minus_wrong_noise": own - foreign, "clean_cycle": clean_again,
             "divergence": float(code_divergence(code)), "denoised_sd": float(denoised.std()),

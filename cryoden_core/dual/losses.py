@@ -38,9 +38,13 @@ def reconstruction(original: torch.Tensor, copy: torch.Tensor, floor: float) -> 
     """
     square = (original.float() - copy.float()).square().mean()
     correlation = pearson(original, copy)
+    return Reconstruction((square + floor).log() + unlikeness(correlation, floor), square, correlation)
+
+
+def unlikeness(correlation: torch.Tensor, floor: float) -> torch.Tensor:
+    """log(1 - correlation + floor)."""
     # Rounding can bring a correlation above 1.
-    loss = (square + floor).log() + ((1 - correlation).clamp_min(0) + floor).log()
-    return Reconstruction(loss, square, correlation)
+    return ((1 - correlation).clamp_min(0) + floor).log()
 
 
 def critic_loss(kind: str, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch
 from ..excerpts import central_slices
 from ..report import loss_figure, new_figure, save_figure, side_spectrum
 from .alarms import Watch
-from .networks import code_shape, permute_voxels
+from .networks import code_shape, unstructured_noise
 
 NAMES = ("noisy", "denoised", "noisy again", "clean", "simulated", "clean again")
 
@@ -35,7 +35,7 @@ def volumes_of(watch: Watch, edge: int = 64) -> dict[str, np.ndarray]:
     size = noisy.shape[-1]
     code = torch.randn(code_shape(task.architecture, 1, (size, size, size)), generator=generator).to(task.device)
     denoised = task.denoiser(noisy)
-    simulated = task.simulator(clean, permute_voxels(task.noise_decoder(code), generator))
+    simulated = task.simulator(clean, unstructured_noise(task.noise_decoder, code, task.architecture, generator))
     noisy_again = task.simulator(denoised, task.noise_decoder(task.encoder(noisy)))
     batch = (noisy, denoised, noisy_again, clean, simulated, task.denoiser(simulated))
     for network in task.networks.values():

@@ -72,7 +72,12 @@ class Simulator(nn.Module):
 
     def mix(self, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """The linear mixture, without the gain."""
-        return clean + noise if self.transfer is None else self.transfer(clean, noise)
+        signal, coloured = self.parts(clean, noise)
+        return signal + coloured
+
+    def parts(self, clean: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the mixture is the sum of: the clean volume and the noise, each under its filter."""
+        return (clean, noise) if self.transfer is None else self.transfer(clean, noise)
 
     def refine(self, mixture: torch.Tensor) -> torch.Tensor:
         """The noisy volume of a mixture."""
@@ -222,6 +227,18 @@ def permute_voxels(volumes: torch.Tensor, generator: torch.Generator | None = No
     return flat.gather(1, order).view_as(volumes)
 
 
+def unstructured_noise(
+    decoder: nn.Module, code: torch.Tensor, architecture: Architecture, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """P Gn(z) of codes z; with spread 1 where the simulator has measured filters, of which N says how strong noise is.
+
+    Left to itself the decoder makes it weaker: it is trained to make again what half as many numbers hold of the noise
+    of tomograms, and what they do not hold is best guessed as 0.
+    """
+    noise = permute_voxels(decoder(code), generator)
+    return noise / noise.float().std().clamp_min(1e-6) if architecture.transfer else noise
+
+
 def code_shape(architecture: Architecture, batch: int, crop: Shape) -> tuple[int, ...]:
     """Shape of the codes of a batch of crops (z, y, x)."""
     if architecture.code == "vector":
@@ -240,7 +257,7 @@ def draw_noise(
         for y in range(0, shape[1], edge):
             for x in range(0, shape[2], edge):
                 code = torch.randn(code_shape(architecture, 1, (edge, edge, edge)), generator=generator)
-                block = permute_voxels(decoder(code.to(device)).float(), generator)[0, 0]
+                block = unstructured_noise(decoder, code.to(device), architecture, generator).float()[0, 0]
                 target = noise[z : z + edge, y : y + edge, x : x + edge]
                 target.copy_(block[: target.shape[0], : target.shape[1], : target.shape[2]])
     return noise

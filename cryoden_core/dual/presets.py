@@ -58,6 +58,11 @@ class Preset:
         The weights lambda 1, 2, 3.
     denoiser_adversarial, cycle_into_denoiser
         Lambda 2 of the critic of denoised volumes, and whether the noisy cycle's gradient goes into the denoiser.
+    detail
+        Weight of log(1 - correlation + floor) of clean volumes and what the clean cycle makes of them, with each
+        frequency as strong as it stands out of the tomograms' noise.
+    signal_spread
+        Logarithm of the largest factor by which the strength of the signal is varied in what the denoiser learns from.
     floor
         Of both reconstruction losses.
     shown, moments, spectrum, decorrelation, jitter, identity
@@ -100,8 +105,10 @@ class Preset:
     r1_every: int = 16
     reconstruction: float = 1.0
     adversarial: float = 1.0
-    denoiser_adversarial: float = 0.1
+    denoiser_adversarial: float = 0.03
     cycle_into_denoiser: bool = False
+    detail: float = 1.0
+    signal_spread: float = 0.5
     divergence: float = 0.1
     floor: float = 0.1
     shown: float = 1.0
@@ -135,7 +142,7 @@ PRESETS = {
         r1=1.0, jitter=0.05,
     ),
     "fast": Preset(
-        steps=300, patch=32, batch=4, features=8, depth=2, norm="none", critic_features=16, code="map",
+        steps=900, patch=32, batch=4, features=8, depth=2, norm="none", critic_features=16, code="map",
         code_channels=4, rate=1e-3, critic_rate=1e-3, ema=0.99,
     ),
 }  # fmt: skip

@@ -4,9 +4,11 @@ Denoising branch:  v_f = Dn(t),          noisy cycle  t' = Gs(v_f + Gn(E(t))).
 Simulation branch: t_f = Gs(v + P Gn(z)), clean cycle  v' = Dn(t_f).
 
 Unless the preset is ``paper``, the simulator begins with measured filters (see :mod:`cryoden_core.dual.transfer`), and
-the clean cycle is v' = Dn(H v + N P Gn(z)): the denoiser learns from the measured mixture and not from what the
+the clean cycle is v' = Dn(g H v + N P Gn(z)): the denoiser learns from the measured mixture and not from what the
 simulator's network makes of it, to which the cycle gives no gradient.  So the simulator has no reason to hide the clean
-volume in what it makes, and the denoiser cannot learn the faults of a simulator that is still learning.
+volume in what it makes, and the denoiser cannot learn the faults of a simulator that is still learning.  The strength g
+of the signal differs from crop to crop, since what was measured is a mean over tomograms and has an error.  A term of
+its own asks for what the tomograms show best, frequency by frequency: nearly all of the power of a density is coarser.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from ..training import Trainer
 from . import losses
 from .crops import CropSource, batches
 from .model import PARTS
-from .networks import Architecture, Simulator, TwoHeadedCritic, build_networks, code_shape, permute_voxels
+from .networks import Architecture, Simulator, TwoHeadedCritic, build_networks, code_shape, unstructured_noise
 from .presets import Preset
 from .transfer import Curve, measure_transfer
 
@@ -114,13 +116,19 @@ class DualTask:
         noisy, clean, code = self._draw(step, trainer)
         with trainer.autocast():
             denoised = self.denoiser(noisy)
-            mixture = self.simulator.mix(clean, permute_voxels(self.noise_decoder(code), trainer.generator))
-            simulated = self.simulator.refine(mixture)
+            drawn = unstructured_noise(self.noise_decoder, code, self.architecture, trainer.generator)
+            signal, noise = self.simulator.parts(clean, drawn)
+            simulated = self.simulator.refine(signal + noise)
         values = self._train_critics(step, trainer, (noisy, simulated), (clean, denoised))
-        learned_from = mixture.detach() if self.preset.transfer else simulated
+        learned_from = self._varied(signal.detach(), trainer) + noise.detach() if self.preset.transfer else simulated
         loss, parts = self._generators_loss(step, trainer, noisy, clean, denoised, simulated, learned_from)
         trainer.update("generators", loss)
         return {"loss": loss.item(), **values, **{name: float(value) for name, value in parts.items()}}
+
+    def _varied(self, signal: torch.Tensor, trainer: Trainer) -> torch.Tensor:
+        """Crops with the signal stronger or weaker than was measured, each by a factor of its own."""
+        even = 2 * torch.rand((len(signal), 1, 1, 1, 1), generator=trainer.generator) - 1
+        return signal * (self.preset.signal_spread * even).exp().to(signal.device)
 
     def _draw(self, step: int, trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         preset, generator = self.preset, trainer.generator
@@ -199,6 +207,10 @@ class DualTask:
             "divergence": divergence, "noise_sd": noise.float().std(),
             "simulated_sd": simulated.float().std(), "denoised_sd": denoised.float().std(),
         }  # fmt: skip
+        if self.simulator.transfer is not None:
+            seen, seen_again = (self.simulator.transfer.above_noise(volumes) for volumes in (clean, clean_again))
+            parts["clean_detail_correlation"] = losses.pearson(seen, seen_again)
+            loss = loss + preset.detail * losses.unlikeness(parts["clean_detail_correlation"], preset.floor)
         for domain, heads in scores.items():
             for head, weight, score in zip(("spatial", "spectral"), (1.0, preset.spectral_weight), heads, strict=True):
                 part = losses.generator_loss(preset.gan, score)

@@ -42,6 +42,11 @@ LARGEST_GAIN = 2.0
 #: Least share of the power that is noise; without any there would be nothing to simulate.
 LEAST_NOISE = 0.02
 
+#: Rounds in which the edges of the missing wedge are sharpened; each adds to the scatter.
+SHARPENING_STEPS = 3
+#: Beyond this frequency (cycles per voxel) the emptiest parts tell no signal from noise.
+NOISE_BAND = 0.4
+
 #: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
 LOWEST_CONTRAST = 1.15
 #: Noise below this share of its mean counts as this much: in the missing wedge there is next to none.
@@ -81,9 +86,9 @@ class Transfer(nn.Module):
         self.signal.copy_(signal)
         self.noise.copy_(noise)
 
-    def forward(self, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Volumes (batch, 1, z, y, x), mirrored at their faces; float32."""
-        return self._filtered(clean, "signal")[0] + self._filtered(noise, "noise")[0]
+    def forward(self, clean: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """H v and N n of volumes (batch, 1, z, y, x), mirrored at their faces; float32."""
+        return self._filtered(clean, "signal")[0], self._filtered(noise, "noise")[0]
 
     def shown(self, noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
         """How much of the signal H v of clean volumes noisy ones show: 1 where it is as measured, 0 where it is lost.
@@ -92,6 +97,10 @@ class Transfer(nn.Module):
         """
         expected, weighted = self._filtered(clean, "signal", "weighted signal")
         return (noisy.float() * weighted).mean() / (expected * weighted).mean().clamp_min(1e-8)
+
+    def above_noise(self, volumes: torch.Tensor) -> torch.Tensor:
+        """Clean volumes with each frequency as strong as it stands out of a tomogram's noise: under H / N."""
+        return self._filtered(volumes, "signal above noise")[0]
 
     def _filtered(self, volumes: torch.Tensor, *names: str) -> list[torch.Tensor]:
         """Volumes under some of the filters."""
@@ -110,10 +119,11 @@ class Transfer(nn.Module):
         return self._made[name]
 
     def _filter(self, name: str) -> torch.Tensor:
-        if name != "weighted signal":
+        if name in ("signal", "noise"):
             return {"signal": self.signal, "noise": self.noise}[name]
         noise = self.noise.square()
-        return self.signal / (noise + LEAST_WEIGHED_NOISE * noise.mean())
+        power = noise + LEAST_WEIGHED_NOISE * noise.mean()
+        return self.signal / (power if name == "weighted signal" else power.sqrt())
 
 
 def convolve(volumes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -202,6 +212,9 @@ def noise_share(
     _, noise = radial_average(spectra.noise.numpy(), spectra.block, inside=measured)
     known = np.isfinite(total) & np.isfinite(noise) & (total > 0)
     share = np.minimum(noise[known] / total[known], 1)
+    if difference is None:
+        # The scatter of measured spectra, cut off at 1, leaves some percent that would pass for signal.
+        share = np.minimum(share / share[frequency[known] > NOISE_BAND].mean(), 1)
     return (frequency[known], share), difference is not None or spectra.share.contrast >= LOWEST_CONTRAST
 
 
@@ -241,13 +254,38 @@ def measure_transfer(
     of_noisy = np.interp(radius, *_profile(power, measured))
     known = measured if clean_has_wedge else np.ones_like(measured)
     of_clean = np.interp(radius, *_profile(mean_power(clean, edge, seed).numpy(), known))
-    seen = np.clip(power / of_noisy, 0, 1)
+    seen = _sharpened(np.clip(power / of_noisy, 0, 1))
     signal = np.clip(np.interp(radius, *signal_share), 0, 1 - LEAST_NOISE) * of_noisy * seen
     gain = np.minimum(np.sqrt(signal / np.maximum(of_clean, 1e-12)), LARGEST_GAIN)
-    rest = np.maximum(power - gain**2 * of_clean, LEAST_NOISE * power)
+    rest = _sharpened(np.maximum(power - _through_window(gain**2 * of_clean), LEAST_NOISE * power))
     full = (TRANSFER_EDGE,) * 3
     of_signal, of_noise = (torch.from_numpy(values.astype(np.float32)) for values in (gain, np.sqrt(rest)))
     return resample_spectrum(of_signal, full), resample_spectrum(of_noise, full)
+
+
+def _sharpened(measured: np.ndarray) -> np.ndarray:
+    """The power that a filter must have for blocks of what it makes of white noise to have the power that was measured.
+
+    The window of the blocks blurs the edges of the missing wedge; a filter of the measured power, measured again, would
+    have them blurred twice.  Found by correcting it with the ratio of the two a few times.
+    """
+    found = measured.copy()
+    for _ in range(SHARPENING_STEPS):
+        found *= measured / np.maximum(_through_window(found), 1e-9 * measured.max())
+    return found
+
+
+def _through_window(power: np.ndarray) -> np.ndarray:
+    """Mean periodogram, in windowed blocks, of white noise under the filter with this power (half grid of a block)."""
+    edges = (power.shape[0],) * 3
+    twice = tuple(2 * edge for edge in edges)
+    kernel = np.fft.fftshift(np.fft.irfftn(np.sqrt(power), s=edges))
+    window = hann_window(edges).numpy()
+    covariance, of_window = (
+        np.fft.irfftn(np.abs(np.fft.rfftn(values, s=twice)) ** 2, s=twice) for values in (kernel, window)
+    )
+    blurred = np.fft.rfftn(covariance * of_window / window.size).real
+    return np.maximum(blurred[::2, ::2, ::2], 0)
 
 
 def mean_power(source: CropSource, edge: int, seed: int) -> torch.Tensor:

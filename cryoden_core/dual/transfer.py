@@ -152,7 +152,7 @@ def _convolved(volumes: torch.Tensor, block: Sequence[int], responses: Responses
         size = values.shape[-3:]
         margins = [min(edge // 2, n // 2) for edge, n in zip(block, size, strict=True)]
         pads = [margin for margin in reversed(margins) for _ in range(2)]
-        mirrored = functional.pad(values.flatten(0, -4)[:, None], pads, mode="reflect")
+        mirrored = functional.pad(values.reshape(-1, 1, *size), pads, mode="reflect")
         full = mirrored.shape[-3:]
         spectrum = torch.fft.rfftn(mirrored, dim=(-3, -2, -1))
         results = []

@@ -9,8 +9,16 @@ from scipy import ndimage
 
 from cryoden_core.dual.crops import CropSource
 from cryoden_core.dual.domains import DomainVolume, Scale
-from cryoden_core.dual.networks import Architecture, Simulator
-from cryoden_core.dual.transfer import TRANSFER_EDGE, Transfer, convolve, measure_transfer, noise_share
+from cryoden_core.dual.networks import Architecture, Simulator, build_networks, code_shape, unstructured_noise
+from cryoden_core.dual.transfer import (
+    TRANSFER_EDGE,
+    Transfer,
+    _sharpened,
+    _through_window,
+    convolve,
+    measure_transfer,
+    noise_share,
+)
 from cryoden_core.fourier import frequency_radius, missing_wedge_mask
 from cryoden_core.tomogram import HalfDifference
 
@@ -85,6 +93,36 @@ def test_filters_have_the_missing_wedge(domains):
     deep = (missing_wedge_mask((TRANSFER_EDGE,) * 3, -72, 72) == 0) & block_band(0.15, 0.45)
     for weights in (signal, noise):
         assert np.mean(weights[deep] ** 2) < 0.05 * np.mean(weights[block_band(0.15, 0.45)] ** 2)
+
+
+def test_noise_under_a_sharpened_filter_spills_less_into_the_missing_wedge():
+    radius = frequency_radius((TRANSFER_EDGE,) * 3)
+    measured = _through_window(missing_wedge_mask((TRANSFER_EDGE,) * 3, *TILTS) * (0.6 + radius) ** 2)
+    missing = missing_wedge_mask((TRANSFER_EDGE,) * 3, *TILTS) == 0
+    as_it_is, sharpened = (_through_window(power)[missing].sum() for power in (measured, _sharpened(measured)))
+    assert as_it_is > 1.5 * measured[missing].sum()
+    assert measured[missing].sum() < sharpened < 1.25 * measured[missing].sum()
+
+
+def test_drawn_noise_is_as_strong_as_measured_filters_expect_however_weak_the_decoder():
+    architecture = Architecture(features=4, depth=1, code_channels=2, transfer=True)
+    decoder = build_networks(architecture)["noise_decoder"]
+    with torch.no_grad():
+        for weights in decoder.parameters():
+            weights *= 0.5
+        noise = unstructured_noise(decoder, torch.randn(code_shape(architecture, 2, (16, 16, 16))), architecture)
+    assert float(noise.std()) == pytest.approx(1, abs=0.01)
+
+
+def test_details_count_by_how_far_they_stand_out_of_the_noise():
+    radius = torch.from_numpy(frequency_radius((16, 16, 16)).astype(np.float32))
+    transfer = Transfer(16)
+    transfer.set(torch.ones_like(radius), 1 + 9 * (radius > 0.25))
+    volume = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    power = torch.fft.rfftn(transfer.above_noise(volume)[0, 0]).abs().square().numpy()
+    radius = frequency_radius((32, 32, 32))
+    coarse, fine = (power[(radius > low) & (radius < high)].mean() for low, high in ((0.05, 0.18), (0.32, 0.45)))
+    assert coarse > 10 * fine
 
 
 def test_an_untrained_simulator_makes_noise_of_the_tomograms_spectrum(domains):

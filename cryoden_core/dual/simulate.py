@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import mrc, report
+from .. import __version__, mrc, report
 from ..device import resolve_device
 from ..excerpts import robust_statistics
 from ..jobs import DualConvertJob, DualSimulateJob, DualSimulation, JobError, RunFolder, whole_file, write_json
@@ -136,11 +136,11 @@ def simulate(job: DualSimulateJob, progress: Progress) -> dict[str, Any]:
 
 
 def _made_from(job: DualSimulateJob) -> dict[str, Any]:
-    """What a draw depends on, apart from its number."""
+    """What a draw depends on, apart from its number; another version may draw otherwise."""
     ignored = ("resume", "device", "cpu_fallback", "threads", "run_folder", "output", "draws")
     asked = {name: value for name, value in dataclasses.asdict(job).items() if name not in ignored}
     files = (job.input, job.model, job.noise_from, job.labels, job.coordinates)
-    return {"job": asked, "files": {path: file_state(path) for path in files if path}}
+    return {"version": __version__, "job": asked, "files": {path: file_state(path) for path in files if path}}
 
 
 def convert(job: DualConvertJob, progress: Progress) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 Ten specimens are made and imaged, DUAL is trained without pairs (see ``dual_data.py``), and each study prints a table:
 
 - denoise: the test tomogram against its density, whole (as published) and near the macromolecules, gold left out.
-- picking: difference of Gaussians, with the width that does best on the raw tomogram of model 8; as many picks for
-  each particle as in the paper, which puts a ceiling on F1.
+- picking: difference of Gaussians, with the width that does best on the raw tomogram of model 8 (``--own-widths``: on
+  what each method makes of it); as many picks for each particle as in the paper, which puts a ceiling on F1.
 - strength: the test tomogram at several strengths.
 - simulation, wedge, hallucination: see ``dual_checks.py``.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -217,15 +218,18 @@ def strength(bench: Bench) -> None:
         print(f"seed {seed}: rise all the way: {', '.join(rising) or 'none'}; strength 0 is the input: {same}\n")
 
 
-def best_sigma(bench: Bench) -> float:
-    """The width of the filter that finds most in the raw tomogram of model 8."""
+def best_sigma(bench: Bench, name: str, file: Callable[[Model], str], clip: float) -> float:
+    """The width with the highest F1 on model 8: in the raw tomogram, or with ``--own-widths`` in the volume itself."""
     choosing = bench.models[CHOOSING]
+    own = bench.options.own_widths
+    volume, clip = (file(choosing), clip) if own else (choosing.file("tomogram"), 0.0)
 
     def search() -> dict[str, Any]:
-        found = {f"{sigma:g}": picking_figures(choosing.file("tomogram"), choosing, sigma)["f1"] for sigma in SIGMAS}
+        found = {f"{sigma:g}": picking_figures(volume, choosing, sigma, clip)["f1"] for sigma in SIGMAS}
         return {"f1_of_sigma": found, "sigma": float(max(found, key=lambda name: found[name]))}
 
-    return float(once(bench.path("picking_sigma.json"), search, bench.options.redo)["sigma"])
+    kept = f"picking_sigma_{re.sub('[^0-9a-z]+', '_', name)}.json" if own else "picking_sigma.json"
+    return float(once(bench.path(kept), search, bench.options.redo)["sigma"])
 
 
 def picking_figures(volume: str, model: Model, sigma: float, clip: float = 0.0, dark: bool = True) -> dict[str, Any]:
@@ -246,7 +250,7 @@ def true_particles(model: Model) -> int:
 
 def picking(bench: Bench) -> None:
     """The table of picking, on the test specimen or the mean over several."""
-    sigma, specimens = best_sigma(bench), [bench.models[index] for index in bench.options.pick_in]
+    specimens = [bench.models[index] for index in bench.options.pick_in]
     volumes: list[tuple[str, Callable[[Model], str], float]] = [
         ("density", lambda model: model.file("truth"), 0.0),
         ("noise-free", lambda model: model.file("noise_free"), 0.0),
@@ -255,8 +259,9 @@ def picking(bench: Bench) -> None:
     for name, method, seed in bench.rows():
         volumes.append((name, partial(bench.denoised_file, method, seed), 0.0))
     keys = ("precision", "recall", "f1", "f1_ceiling", "average_precision", "f1_best")
+    sigmas = {name: best_sigma(bench, name, file, clip) for name, file, clip in volumes}
     found = {
-        name: [[picking_figures(file(model), model, sigma, clip)[key] for key in keys] for model in specimens]
+        name: [[picking_figures(file(model), model, sigmas[name], clip)[key] for key in keys] for model in specimens]
         for name, file, clip in volumes
     }
     raw = np.array(found["none"])[:, 2] if "none" in found else np.full(len(specimens), np.nan)
@@ -265,10 +270,27 @@ def picking(bench: Bench) -> None:
         numbers = np.array(values)
         gains = numbers[:, 2] - raw
         spread = f" +- {gains.std(ddof=1):.3f}" if len(gains) > 1 else ""
-        rows.append([name, *(f"{value:.3f}" for value in numbers.mean(axis=0)), f"{gains.mean():+.3f}{spread}"])
+        rows.append(
+            [
+                name,
+                f"{sigmas[name]:g}",
+                *(f"{value:.3f}" for value in numbers.mean(axis=0)),
+                f"{gains.mean():+.3f}{spread}",
+            ]
+        )
     count = sum(true_particles(model) for model in specimens)
-    print(f"Sigma {sigma:g} A, exclusion {3 * sigma:g} A; {count} particles in {len(specimens)} specimens\n")
-    head = ("volume", "precision", "recall", "F1", "F1 ceiling", "av. precision", "best F1", "F1 over none")
+    print(f"Exclusion 3 sigma; {count} particles in {len(specimens)} specimens\n")
+    head = (
+        "volume",
+        "sigma (A)",
+        "precision",
+        "recall",
+        "F1",
+        "F1 ceiling",
+        "av. precision",
+        "best F1",
+        "F1 over none",
+    )
     print(table(head, rows), flush=True)
 
 
@@ -286,6 +308,8 @@ def main() -> None:
     parser.add_argument("--nmsg-preset", default="default", choices=("fast", "default", "best"))
     parser.add_argument("--pick-in", type=int, nargs="+", choices=(0, 1, 2, 3, 9), default=[TEST],
                         help="specimens to pick in; DUAL was trained on the tomograms of 0 to 3")  # fmt: skip
+    parser.add_argument("--own-widths", action="store_true",
+                        help="choose the width for picking in each kind of volume by itself, on model 8")  # fmt: skip
     parser.add_argument("--wedge-preset", default="fast", choices=("fast", "default"))
     parser.add_argument("--wedge-steps", type=int, default=0, help="0 takes the preset's number")
     parser.add_argument("--network-steps", type=int, default=300, help="of the network that tells simulations apart")

@@ -222,7 +222,7 @@ def _simulate_one(
         mean, sd = robust_statistics(whole)
         for slab in mrc.slabs(whole):
             whole[slab] = soft_unclip((whole[slab] - mean) / sd)
-        _add_excess(setting, clean, whole, f"seeing what is very dense{name}")
+        _add_excess(setting, clean, whole, sd, f"seeing what is very dense{name}")
         _write(setting, clean, whole, outputs[0])
         if len(noises) == 1:
             return
@@ -260,15 +260,18 @@ def _mixture(setting: _Setting, clean: DomainVolume, noise: Readable, stage: str
         yield Sum(signal, noise, setting.job.noise)
 
 
-def _add_excess(setting: _Setting, clean: DomainVolume, whole: np.ndarray, stage: str) -> None:
-    """Add H e, the clean volume's values beyond those that the networks see (the module's text), to a simulation."""
+def _add_excess(setting: _Setting, clean: DomainVolume, whole: np.ndarray, sd: float, stage: str) -> None:
+    """Add H e, the clean volume's values beyond those that the networks see (the module's text), to a simulation.
+
+    ``sd`` is the spread that the simulation had before it was standardised, which depends on the noise.
+    """
     transfer, excess = setting.model.simulator.transfer, Excess(clean)
     if not isinstance(transfer, Transfer) or not any(excess[slab, :, :].any() for slab in mrc.slabs(clean)):
         return
     with scratch_volume(setting.folder.path, clean.shape) as seen:
         filter_volume(excess, seen, transfer.signal.cpu().numpy(), setting.device, setting.progress, stage)
         for slab in mrc.slabs(seen):
-            whole[slab] += seen[slab]
+            whole[slab] += seen[slab] / sd
 
 
 def _write(setting: _Setting, volume: DomainVolume, values: Readable, path: str) -> None:

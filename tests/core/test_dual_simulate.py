@@ -65,27 +65,28 @@ def standardised(path: str) -> np.ndarray:
     return (volume - robust_statistics(volume)[0]) / STYLE_SD
 
 
-@pytest.mark.parametrize("way", ["simulate", "convert"])
+@pytest.mark.parametrize(("way", "amplitude"), [("simulate", 1.0), ("simulate", 3.0), ("convert", 1.0)])
 def test_gold_is_as_bright_and_has_the_fringes_that_the_measured_filter_says(
-    density: Path, tmp_path: Path, use: Callable, way: str
+    density: Path, tmp_path: Path, use: Callable, way: str, amplitude: float
 ) -> None:
     use(model(simulator=linear_simulator()))
     if way == "simulate":
-        found = standardised(simulated(density, tmp_path / "s.mrc")["output"])
+        found = standardised(simulated(density, tmp_path / "s.mrc", noise=amplitude)["output"])
     else:
         job = DualConvertJob(
             input=str(density), model="m", output=str(tmp_path / "c.mrc"), to="noisy", contrast="bright", threads=1
         )
         found = standardised(api.run(job, quiet=True)["output"])
     beyond, clipped = seen(density) - seen(density, clip=True), seen(density, clip=True)
-    # The clipped map and the noise are brought to spread 1; what is beyond is not scaled.
+    # The map and the noise are together brought to spread 1.
     outside = np.ones(SHAPE, bool)
     outside[FRINGE] = False
     scale = np.polyfit(clipped[outside], found[outside], 1)[0]
     rest = found[FRINGE] - scale * clipped[FRINGE]
     assert beyond[BEAD].max() > 4 and beyond.min() < -1
     slope, _ = np.polyfit(beyond[FRINGE].ravel(), rest.ravel(), 1)
-    assert slope == pytest.approx(1, abs=0.05)
+    assert slope == pytest.approx(scale, abs=0.1)
+    assert scale == pytest.approx(1 / (amplitude * NOISE), rel=0.15)
 
 
 def test_both_halves_hold_the_whole_of_the_gold(density: Path, tmp_path: Path, use: Callable) -> None:

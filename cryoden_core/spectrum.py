@@ -154,7 +154,9 @@ class NoiseShare:
     """rho(k) = noise power / total power on the grid of ``block``, and where it was measured.
 
     ``corners`` are the background blocks (empty when halves were used), ``uniformity`` the noise level of every
-    block of the volume relative to the mean (for volumes whose noise varies in space) with ``all_corners``.
+    block of the volume relative to the mean (for volumes whose noise varies in space) with ``all_corners``.  ``level``
+    is the power of the background at high frequency over that of all blocks, to which rho was normalised: about 1 in
+    a tomogram, much less in a volume that was denoised.
     """
 
     rho: torch.Tensor
@@ -164,6 +166,7 @@ class NoiseShare:
     all_corners: np.ndarray
     uniformity: np.ndarray
     contrast: float
+    level: float = 1.0
 
 
 def share_from_halves(volume: Readable, difference: Readable, mean: float, scale: float, edge: int = 32) -> NoiseShare:
@@ -220,7 +223,7 @@ def share_from_background(
     rho = (rho / max(level, 1e-6)).clamp(0.0, 1.0)
     uniformity = relative[:, noise_band].mean(1)
     both = np.unique(np.concatenate(chosen))
-    return NoiseShare(rho, block, "background", corners[both], corners, np.sqrt(uniformity), contrast)
+    return NoiseShare(rho, block, "background", corners[both], corners, np.sqrt(uniformity), contrast, level)
 
 
 def _checkerboard(shape: tuple[int, ...], edge: int = 3) -> np.ndarray:

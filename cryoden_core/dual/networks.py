@@ -232,8 +232,8 @@ def unstructured_noise(
 ) -> torch.Tensor:
     """P Gn(z) of codes z; with spread 1 where the simulator has measured filters, of which N says how strong noise is.
 
-    Left to itself the decoder makes it weaker: it is trained to make again what half as many numbers hold of the noise
-    of tomograms, and what they do not hold is best guessed as 0.
+    Left to itself the decoder makes it weaker: it is trained to make again what a code holds of a tomogram's noise, and
+    what it does not hold is best guessed as 0.
     """
     noise = permute_voxels(decoder(code), generator)
     return noise / noise.float().std().clamp_min(1e-6) if architecture.transfer else noise

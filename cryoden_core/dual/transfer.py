@@ -7,8 +7,10 @@ domain the power V(k).  So
 
     H(k)^2 = s(|k|) W(k) P(|k|) / V(|k|),      N(k)^2 = P(k) - H(k)^2 V(|k|),
 
-with P(|k|) the mean over the measured region and W = P(k) / P(|k|), at most 1, which has the missing wedge.  Both are
-amplitudes; the phase of contrast transfer, which inverts details beyond its first zero, is left to what is learned.
+with P(|k|) the mean over the measured region and W = P(k) / P(|k|), at most 1, which has the missing wedge.  Powers are
+measured in windowed blocks, which blur them; so H^2 V is blurred like P before the difference is taken, and W and N^2
+are sharpened (:func:`_sharpened`).  Both filters are amplitudes; the phase of contrast transfer, which inverts details
+beyond its first zero, is left to what is learned.
 
 The paper (Zeng et al. 2024) has the simulator learn all of this from the critics.  A small network that has to learn
 spectra first never comes to finer things: on packed phantoms (300 steps of ``fast``) the denoiser, which learns from
@@ -44,11 +46,14 @@ LEAST_NOISE = 0.02
 
 #: Rounds in which the edges of the missing wedge are sharpened; each adds to the scatter.
 SHARPENING_STEPS = 3
-#: Beyond this frequency (cycles per voxel) the emptiest parts tell no signal from noise.
-NOISE_BAND = 0.4
+#: Beyond this frequency (cycles per voxel) the emptiest parts tell no signal from noise, where there is noise: at least
+#: this share of the power.
+NOISE_BAND, MOSTLY_NOISE = 0.4, 0.9
 
 #: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
 LOWEST_CONTRAST = 1.15
+#: Level of the background (:class:`~cryoden_core.spectrum.NoiseShare`) below which a volume was denoised.
+LEAST_LEVEL = 0.7
 #: Noise below this share of its mean counts as this much: in the missing wedge there is next to none.
 LEAST_WEIGHED_NOISE = 0.05
 
@@ -212,9 +217,12 @@ def noise_share(
     _, noise = radial_average(spectra.noise.numpy(), spectra.block, inside=measured)
     known = np.isfinite(total) & np.isfinite(noise) & (total > 0)
     share = np.minimum(noise[known] / total[known], 1)
-    if difference is None:
+    if spectra.share.level < LEAST_LEVEL:
+        share = share * spectra.share.level
+    highest = share[frequency[known] > NOISE_BAND]
+    if difference is None and len(highest) and highest.mean() > MOSTLY_NOISE:
         # The scatter of measured spectra, cut off at 1, leaves some percent that would pass for signal.
-        share = np.minimum(share / share[frequency[known] > NOISE_BAND].mean(), 1)
+        share = np.minimum(share / highest.mean(), 1)
     return (frequency[known], share), difference is not None or spectra.share.contrast >= LOWEST_CONTRAST
 
 

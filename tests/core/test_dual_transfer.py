@@ -181,6 +181,18 @@ def test_padding_is_not_taken_for_the_noise_of_a_tomogram(domains):
     assert np.allclose(plain[1], cut[1])
 
 
+def test_a_denoised_volume_is_not_taken_for_noise():
+    # Next to nothing is left of its high frequencies, and of that next to nothing is noise.
+    random = np.random.default_rng(0)
+    volume = density(1)
+    volume[:, :, 60:] = 0
+    noise = 0.02 * random.normal(size=SHAPE)
+    fine = frequency_radius(SHAPE) > 0.3
+    volume += filtered(volume, fine * 0.05) + filtered(noise, (~fine).astype(float))
+    (frequency, share), _ = noise_share(volume.astype(np.float32), None, TILTS)
+    assert share[frequency < 0.2].mean() < 0.5
+
+
 def test_halves_tell_how_much_is_noise():
     signal, rng = 0.7 * density(5), np.random.default_rng(3)
     even, odd = (signal + filtered(rng.normal(size=SHAPE), COLOUR) for _ in range(2))

@@ -112,7 +112,10 @@ class DualSimulation(DualApplication):
     """What the jobs that make noisy tomograms share."""
 
     noise: float = parameter(
-        1.0, "amplitude of the noise: 0 none, 1 as in the tomograms trained on", minimum=0.0, maximum=10.0
+        1.0,
+        "amplitude of the noise: 0 none, 1, where it is drawn, as in the tomograms trained on",
+        minimum=0.0,
+        maximum=10.0,
     )
     noise_from: str = parameter(
         "", "tomogram (MRC) whose own noise is taken, found by the encoder; empty draws new noise"

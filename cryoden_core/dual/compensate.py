@@ -107,7 +107,7 @@ def _train(
     adversary = job.adversary if job.adversary >= 0 else ADVERSARY[job.mode]
     source = CropSource(volumes, wedge_preserving_symmetries(job.tilt_min, job.tilt_max))
     task = TASKS[job.mode](source, tilt_range, preset, adversary, device, job.seed)
-    crowded = source.has_room(task.edge)
+    crowded = source.without_room(task.edge)
     if crowded is not None:
         raise JobError(f"{crowded.path} has no room for a training crop of {task.edge} voxels beside its padding.")
     trainer = Trainer(

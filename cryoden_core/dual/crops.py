@@ -89,7 +89,7 @@ class CropSource:
         """How much structure random crops hold (see :func:`structure`), empty ones included."""
         return np.array([structure(self._one(edge, generator)) for _ in range(SAMPLED_CROPS)])
 
-    def has_room(self, edge: int) -> DomainVolume | None:
+    def without_room(self, edge: int) -> DomainVolume | None:
         """The first volume in which no crop of this edge finds a place, if there is one."""
         for number, volume in enumerate(self.volumes):
             corners = self._allowed(number, edge)

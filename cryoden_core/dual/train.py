@@ -56,6 +56,7 @@ def train(job: DualTrainJob, progress: Progress) -> dict[str, Any]:
     progress.stage("reading the two domains")
     preset = _preset(job)
     noisy, clean = _open_domains(job, preset, progress)
+    preset = _with_room(preset, (noisy, clean), progress)
     pair = _open_pair(job, preset, progress)
     halves = _open_halves(job, preset, noisy, progress)
     share = _signal_share(job, noisy, halves, progress) if preset.transfer else None
@@ -201,14 +202,26 @@ def _open_domains(job: DualTrainJob, preset: Preset, progress: Progress) -> tupl
         CropSource(clean, all_symmetries() if job.clean_kind == "density" else wedge, preset.robust_scale, kept),
     )
     for source in sources:
-        for edge in {preset.patch, preset.large_patch if preset.large_share else preset.patch}:
-            crowded = source.has_room(edge)
-            if crowded is not None:
-                raise JobError(
-                    f"{crowded.path} has no room for a training crop of {edge} x {edge} x {edge} voxels of "
-                    f"{job.voxel_size:g} A; leave it out, or take a smaller voxel size."
-                )
+        crowded = source.without_room(preset.patch)
+        if crowded is not None:
+            raise JobError(
+                f"{crowded.path} has no room for a training crop of {preset.patch} x {preset.patch} x {preset.patch} "
+                f"voxels of {job.voxel_size:g} A; leave it out, or take a smaller voxel size."
+            )
     return sources
+
+
+def _with_room(preset: Preset, sources: tuple[CropSource, CropSource], progress: Progress) -> Preset:
+    """The preset without its large crops when one of the volumes is too thin for them."""
+    edge = preset.large_patch if preset.large_share else 0
+    crowded = next(filter(None, (source.without_room(edge) for source in sources)), None)
+    if crowded is None:
+        return preset
+    progress.warn(
+        f"{crowded.path} has no room for crops of {edge} x {edge} x {edge} voxels, with which the training would end; "
+        f"all are of {preset.patch} x {preset.patch} x {preset.patch}."
+    )
+    return dataclasses.replace(preset, large_share=0.0)
 
 
 def _open(job: DualTrainJob, path: str, domain: str, preset: Preset, progress: Progress) -> DomainVolume:

@@ -61,9 +61,9 @@ def test_a_mask_thinner_than_a_crop_centres_the_crops():
 
 
 def test_a_volume_without_room_is_named():
-    assert source(np.zeros(SHAPE, np.float32)).has_room(16) is None
-    assert source(np.zeros(SHAPE, np.float32)).has_room(32) is not None
-    assert source(np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool)).has_room(8) is not None
+    assert source(np.zeros(SHAPE, np.float32)).without_room(16) is None
+    assert source(np.zeros(SHAPE, np.float32)).without_room(32) is not None
+    assert source(np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool)).without_room(8) is not None
 
 
 def test_most_empty_crops_are_passed_over():

@@ -118,6 +118,14 @@ def test_a_resumed_training_equals_an_uninterrupted_one(files, tmp_path, monkeyp
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+def test_volumes_too_thin_for_large_crops_are_trained_on_with_small_ones(files, tmp_path, monkeypatch):
+    large = {"large_patch": 64, "large_batch": 2, "large_share": 0.5}
+    monkeypatch.setitem(presets.PRESETS, "fast", dataclasses.replace(presets.PRESETS["fast"], **large))
+    run(job(files, tmp_path / "a", steps=2), quiet=True)
+    result = read_json(str(tmp_path / "a" / "result.json"))
+    assert any("no room for crops of 64 x 64 x 64" in warning for warning in result["warnings"])
+
+
 def test_another_seed_gives_another_model(files, tmp_path):
     run(job(files, tmp_path / "a", steps=2), quiet=True)
     run(job(files, tmp_path / "b", steps=2, seed=2), quiet=True)

@@ -213,7 +213,9 @@ def _open_domains(job: DualTrainJob, preset: Preset, progress: Progress) -> tupl
 
 def _with_room(preset: Preset, sources: tuple[CropSource, CropSource], progress: Progress) -> Preset:
     """The preset without its large crops when one of the volumes is too thin for them."""
-    edge = preset.large_patch if preset.large_share else 0
+    if not preset.large_share:
+        return preset
+    edge = preset.large_patch
     crowded = next(filter(None, (source.without_room(edge) for source in sources)), None)
     if crowded is None:
         return preset

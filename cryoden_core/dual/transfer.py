@@ -46,8 +46,8 @@ LEAST_NOISE = 0.02
 
 #: Rounds in which the edges of the missing wedge are sharpened; each adds to the scatter.
 SHARPENING_STEPS = 3
-#: Beyond this frequency (cycles per voxel) the emptiest parts tell no signal from noise, where there is noise: at least
-#: this share of the power.
+#: Beyond this frequency (cycles per voxel) no signal is told from noise, where noise has at least this share of the
+#: power.
 NOISE_BAND, MOSTLY_NOISE = 0.4, 0.9
 
 #: Blocks of a tomogram must differ by this factor in power for the emptiest to be taken for noise.
@@ -220,7 +220,7 @@ def noise_share(
     if spectra.share.level < LEAST_LEVEL:
         share = share * spectra.share.level
     highest = share[frequency[known] > NOISE_BAND]
-    if difference is None and len(highest) and highest.mean() > MOSTLY_NOISE:
+    if len(highest) and highest.mean() > MOSTLY_NOISE:
         # The scatter of measured spectra, cut off at 1, leaves some percent that would pass for signal.
         share = np.minimum(share / highest.mean(), 1)
     return (frequency[known], share), difference is not None or spectra.share.contrast >= LOWEST_CONTRAST

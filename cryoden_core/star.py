@@ -59,3 +59,11 @@ def read_table(path: str | Path, name: str) -> Any:
     except Exception:
         table.read(str(path), None, guessType=False)
     return table
+
+
+def read_rows(path: str | Path, name: str) -> list[Any]:
+    """The rows of a table, see :func:`read_table`; none of one without rows, which emtable writes but cannot read."""
+    try:
+        return list(read_table(path, name))
+    except IndexError:  # it is written as its name alone
+        return []

@@ -10,7 +10,7 @@ from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.objects import Coordinate3D, Tomogram
 
 from cryoden_core.jobs import JobError, PickJob
-from cryoden_core.star import read_table
+from cryoden_core.star import read_rows
 
 from .convert import ItemFolder, clean_path
 
@@ -60,8 +60,6 @@ def picked_coordinates(path: str, tomogram: Tomogram) -> Iterator[Coordinate3D]:
 
 def _rows(path: str) -> List[Any]:
     try:
-        return list(read_table(path, "particles"))
-    except IndexError:  # emtable writes a table without rows as its name alone, and cannot read that
-        return []
+        return read_rows(path, "particles")
     except (OSError, AttributeError, ValueError, TypeError) as error:
         raise JobError("cannot read picks from %s: %s." % (path, error)) from error

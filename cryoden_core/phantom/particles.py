@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..jobs import JobError
-from ..star import read_table, star_word, write_table
+from ..star import read_rows, star_word, write_table
 
 #: Kinds that have no pose worth a row in a table of particles.
 SHAPES = ("vesicle", "tube", "sheet", "bead")
@@ -136,9 +136,7 @@ def read_star(path: str | Path) -> list[Particle]:
         When the file is missing or lacks a coordinate or the number of the class.
     """
     try:
-        return [_particle(row) for row in read_table(path, "particles")]
-    except IndexError:  # emtable writes a table without rows as its name alone, and cannot read that
-        return []
+        return [_particle(row) for row in read_rows(path, "particles")]
     except (OSError, AttributeError, ValueError, TypeError) as error:
         raise JobError(f"cannot read particles from {path}: {error}.") from error
 

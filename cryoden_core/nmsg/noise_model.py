@@ -15,15 +15,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ..spectrum import (
-    NoiseShare,
-    resample_spectrum,
-    total_power,
-)
+from ..spectrum import NoiseShare, resample_spectrum, total_power
 from ..tiling import Shape
 
-#: Edge of the blocks on which the spectra are stored.
-SPECTRUM_EDGE = 64
 #: The local noise level is followed when it varies by more than this (standard deviation over the volume).
 LEVEL_TOLERANCE = 0.05
 
